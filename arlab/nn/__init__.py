@@ -1,0 +1,1 @@
+"""The transformer, piece by piece: attention, masks, positions, blocks, cache, decoder, pretrained weights."""

@@ -1,0 +1,73 @@
+"""The transformer block: attention mixes between positions, the feed-forward net works at each position alone."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from arlab.nn.attention import MultiHeadAttention
+from arlab.nn.cache import KVCache, Layout
+from arlab.nn.positions import Rotary
+
+ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # what GPT-2's weights were trained with
+    "relu": F.relu,
+}
+
+
+def make_norm(config) -> nn.Module:
+    """LayerNorm (Ba et al., 2016) or RMSNorm (Zhang and Sennrich, 2019), over the features of each token."""
+    if config.norm == "rms":
+        return nn.RMSNorm(config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
+
+
+class FeedForward(nn.Module):
+    """d -> d_ff -> d with a bend in between, the same for every position; lecture 004."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.activation = ACTIVATIONS[config.ffn]
+        self.up = nn.Linear(config.d_model, config.n_ff, bias=config.bias)
+        self.down = nn.Linear(config.n_ff, config.d_model, bias=config.bias)
+        self.dropout = config.dropout
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        return F.dropout(self.down(self.activation(self.up(x))), self.dropout, self.training)
+
+
+class SwiGLU(nn.Module):
+    """silu(x W_gate) * (x W_up), then down (Shazeer, 2020). Gate and up are one matrix, stacked by rows."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.gate_up = nn.Linear(config.d_model, 2 * config.n_ff, bias=config.bias)
+        self.down = nn.Linear(config.n_ff, config.d_model, bias=config.bias)
+        self.dropout = config.dropout
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + ffn(norm(x)): norms inside the branch (pre-LN, Xiong et al., 2020)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.norm1, self.attn = make_norm(config), MultiHeadAttention(config)
+        self.norm2, self.ffn = make_norm(config), (SwiGLU if config.ffn == "swiglu" else FeedForward)(config)
+        self.dropout = config.dropout
+
+    def forward(
+        self,
+        x: Float[Tensor, "rows time d_model"],
+        layout: Layout,
+        cache: KVCache | None = None,
+        rotary: Rotary | None = None,
+    ) -> Float[Tensor, "rows time d_model"]:
+        attended = self.attn(self.norm1(x), layout, cache, rotary)
+        x = x + F.dropout(attended, self.dropout, self.training)
+        return x + self.ffn(self.norm2(x))
