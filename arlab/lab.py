@@ -44,8 +44,8 @@ def setup(seed: int = 0, device: str | torch.device | None = None, *, quiet: boo
     Raises:
         ValueError: for a negative seed, or a device that this machine or this torch does not have.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; it must be an integer of 0 or more")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed!r}; it must be an integer of 0 or more, below 2**63")
     chosen = _best_device() if device is None else _checked_device(device)
     torch.manual_seed(seed)
     # bfloat16 pays on CUDA; on a CPU float32 is what every example in the course was checked with.
@@ -67,7 +67,7 @@ def _best_device() -> torch.device:
 def _checked_device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device is {device!r}; it must be 'cuda', 'mps' or 'cpu'") from error
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not available.get(chosen.type, False):

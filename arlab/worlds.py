@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from arlab.nn.cache import HistoryCache
+from arlab.nn.language_model import checked_ids
 
 Prefix = tuple[int, ...]
 
@@ -117,14 +118,31 @@ class TreeLM:
 
         Beyond the end of a sequence (a decoder still feeds the rows that ended) it goes on with the end symbol,
         or uniformly where there is none.
+
+        Raises:
+            ValueError, TypeError: ids out of range, of the wrong shape, not integers.
+            KeyError: a prefix that the table does not have, when there is no default.
         """
+        past, histories = self._read(ids, cache)
+        steps = range(1, ids.size(1) + 1)
+        rows = [[self._after(h[: start + t]) for t in steps] for start, h in zip(past, histories, strict=True)]
+        return torch.tensor(rows, dtype=torch.float64, device=ids.device).log()
+
+    def last_logits(
+        self, ids: Int[Tensor, "rows time"], cache: HistoryCache | None = None, lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "rows vocab"]:
+        """The same after each row's last real token alone: the padding of ragged prompts is no prefix to look up."""
+        past, histories = self._read(ids, cache)
+        lengths = [ids.size(1)] * ids.size(0) if lengths is None else lengths
+        rows = [self._after(h[: start + t]) for start, h, t in zip(past, histories, lengths, strict=True)]
+        return torch.tensor(rows, dtype=torch.float64, device=ids.device).log()
+
+    def _read(self, ids: Tensor, cache: HistoryCache | None) -> tuple[list[int], list[list[int]]]:
+        """The rows' lengths before the new ids, and their histories with them."""
         cache = HistoryCache(ids.size(0), ids.size(1)) if cache is None else cache
         past = cache.lengths
-        cache.append(ids)
-        rows = []
-        for start, history in zip(past, cache.prefixes, strict=True):
-            rows.append([self._after(history[: start + t + 1]) for t in range(ids.size(1))])
-        return torch.tensor(rows, dtype=torch.float64, device=ids.device).log()
+        cache.append(checked_ids(ids, self))
+        return past, cache.prefixes
 
     def _after(self, history: list[int]) -> list[float]:
         prefix = history[1:] if history and history[0] == self.bos_id else history

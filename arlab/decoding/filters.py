@@ -29,16 +29,17 @@ def temperature(logits: Logits, t: float) -> Logits:
     Source: Ackley, Hinton and Sejnowski (1985); lectures 000 and 004.
     """
     check_temperature(t)
-    peak = _peak(logits)
+    peak = peak_of(logits)
     if t == 0:
         best = logits.argmax(dim=-1, keepdim=True)  # the first maximum: the lowest id
         return logits.masked_fill(torch.ones_like(logits, dtype=torch.bool).scatter(-1, best, False), -torch.inf)
-    if t >= 1e-3:
+    smallest = 1.0 if logits.dtype == torch.float16 else 1e-3  # float16 ends at 65,504
+    if smallest <= t <= 1e30:
         return (logits.float() / t).to(logits.dtype) if logits.dtype.itemsize < 4 else logits / t
     # Division by a tiny t could overflow to inf. A constant added to all logits changes no probability, so the
     # peak is moved to 0 first; what overflows then is -inf, a probability of 0, and right. In float64, for t
-    # itself may be too small for float32.
-    return ((logits - peak).double() / t).to(logits.dtype)
+    # itself may be too small or too large for float32.
+    return ((in_float64(logits) - in_float64(peak)) / t).to(logits)
 
 
 def top_k(logits: Logits, k: int) -> Logits:
@@ -50,7 +51,7 @@ def top_k(logits: Logits, k: int) -> Logits:
     Source: Fan, Lewis and Dauphin (2018); lectures 000 and 004.
     """
     check_k(k)
-    _peak(logits)
+    peak_of(logits)
     if k >= logits.size(-1):
         return logits.clone()
     threshold = logits.topk(k, dim=-1).values[..., -1:]  # the k-th largest logit
@@ -72,15 +73,15 @@ def top_p(logits: Logits, p: float) -> Logits:
     Source: "The Curious Case of Neural Text Degeneration" (Holtzman et al., 2020).
     """
     check_p("p", p)
-    peak = _peak(logits)
+    peak = peak_of(logits)
     if p == 1:
         return logits.clone()
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)  # stable: ties stay in the order of ids
-    mass = (ordered.float() - peak.float()).exp()  # in units of the most probable token's mass
+    mass = in_float64((ordered.float() - peak.float()).exp())  # in units of the most probable token's mass
     # float32 sums over 49,152 tokens misplace the boundary at p = .99; float64 sums do not.
-    reached = mass.cumsum(dim=-1, dtype=torch.float64)
+    reached = mass.cumsum(dim=-1)
     before = reached - mass
-    kept = before < p * reached[..., -1:]
+    kept = (before < p * reached[..., -1:]).to(logits.device)
     return logits.masked_fill(~torch.zeros_like(kept).scatter(-1, order, kept), -torch.inf)
 
 
@@ -93,7 +94,7 @@ def min_p(logits: Logits, p: float) -> Logits:
     Source: "Turning Up the Heat: Min-p Sampling" (Nguyen et al., 2024).
     """
     check_p("p", p)
-    peak = _peak(logits)
+    peak = peak_of(logits)
     return logits.masked_fill((logits.float() - peak.float()).exp() < p, -torch.inf)
 
 
@@ -183,13 +184,24 @@ def check_p(name: str, p: float) -> None:
         raise ValueError(f"{name} is {p!r}; it must lie in (0, 1]")
 
 
-def _peak(logits: Tensor) -> Tensor:
-    """The largest logit of each row, (..., 1). On a CPU it is also the check that there is a distribution at all."""
+def in_float64(x: Tensor) -> Tensor:
+    """x in float64, on the CPU where the device has no such numbers (Apple's MPS)."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+def peak_of(logits: Tensor) -> Tensor:
+    """The largest logit of each row, (..., 1), and on a CPU the check that each row is a distribution at all.
+
+    Raises:
+        ValueError: no floating-point tensor; on a CPU, a row with a NaN or +inf, or of -inf throughout. (On a GPU
+            looking would make the host wait; the decoding loop looks at its log-probabilities now and then.)
+    """
     if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.dim() < 1 or logits.size(-1) < 1:
         what = f"shape {tuple(logits.shape)}, {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"logits must be a floating-point tensor (..., vocab); got {what}")
     peak = logits.amax(dim=-1, keepdim=True)  # NaN if any logit is NaN
-    if logits.device.type == "cpu" and not peak.isfinite().all():
+    # One number to look at: a sum is finite only if all its terms are. (In float64: float16 peaks would overflow.)
+    if logits.device.type == "cpu" and not math.isfinite(peak.sum(dtype=torch.float64)):
         bad = peak[~peak.isfinite()][0].item()
         meaning = {-math.inf: "all are -inf: no token is possible", math.inf: "one is +inf"}.get(bad, "one is NaN")
         raise ValueError(f"these logits are no distribution: {meaning}")

@@ -49,7 +49,7 @@ def read_prompts(
     Raises:
         ValueError: an empty prompt for a model without a bos_id, ids out of range, a prompt (with its new tokens)
             longer than the context, a mask that does not fit or pads elsewhere than on the left.
-        TypeError: ids that are not integers.
+        TypeError: ids that are not integers, a mask that is not boolean.
     """
     rows = _rows(prompt, mask)
     for row, ids in enumerate(rows):
@@ -101,7 +101,10 @@ def _strip_padding(rows: list[list[int]], mask: Tensor) -> list[list[int]]:
     if not isinstance(mask, Tensor) or tuple(mask.shape) != (len(rows), width):
         shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"the mask has shape {shape}; the prompt has {(len(rows), width)}")
-    real = mask.bool()
-    if (real[:, :-1] & ~real[:, 1:]).any():
+    if any(len(row) != width for row in rows):
+        raise ValueError(f"a mask needs prompts of one width; got rows of {[len(row) for row in rows]} tokens")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"the mask's dtype is {mask.dtype}; it must be torch.bool, True for a real token")
+    if (mask[:, :-1] & ~mask[:, 1:]).any():
         raise ValueError("the mask has padding after a real token; prompts are padded on the left (False first)")
-    return [row[width - count :] for row, count in zip(rows, real.sum(dim=1).tolist(), strict=True)]
+    return [row[width - count :] for row, count in zip(rows, mask.sum(dim=1).tolist(), strict=True)]

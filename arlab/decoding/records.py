@@ -35,7 +35,7 @@ class Step:
             raise ValueError(f"top is {top}; it must be 1 or more")
         raw = self.logits.float().log_softmax(dim=-1)
         filtered = self.filtered.float().log_softmax(dim=-1)
-        ids = raw.sort(dim=-1, descending=True, stable=True).indices[:, :top]
+        ids = raw.sort(dim=-1, descending=True, stable=True).indices[:, :top].clone()  # a view would hold them all
         return KeptStep(
             index=self.index,
             ids=ids.cpu(),

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from arlab.decoding.filters import Filter, stages
+from arlab.decoding.filters import Filter, in_float64, peak_of, stages
 from arlab.decoding.prompts import Prompts, read_prompts
 from arlab.decoding.records import Generation, Step
 from arlab.nn.language_model import LanguageModel, last_logits
@@ -93,7 +93,7 @@ def sample(
 def greedy_steps(model, prompt, *, max_new_tokens, mask=None, eos_id=None, pad_id=None) -> Iterator[Step]:
     """`greedy`, a Step at a time."""
     prompts = read_prompts(model, prompt, mask, max_new_tokens)
-    return _steps(model, prompts, max_new_tokens, (), lambda logits: logits.argmax(dim=-1), eos_id, pad_id)
+    return _steps(model, prompts, max_new_tokens, (), most_probable, eos_id, pad_id)
 
 
 def sample_steps(
@@ -111,28 +111,28 @@ def draw(logits: Float[Tensor, "rows vocab"], generator: torch.Generator | None 
     The uniforms are float64 and come from the generator's own device (a CPU generator serves a GPU model too).
 
     Raises:
+        ValueError: logits that are not (rows, vocab); on a CPU, a row that is NaN, +inf or all -inf.
+    """
+    if logits.dim() != 2:
+        raise ValueError(f"logits have shape {tuple(logits.shape)}; needed (rows, vocab), for one draw a row")
+    mass = (logits.float() - peak_of(logits).float()).exp()  # removed tokens: exp(-inf) = 0, no width at all
+    edges = in_float64(mass).cumsum(dim=-1)  # (rows, vocab): the right end of each token
+    device = edges.device if generator is None else generator.device
+    u = torch.rand(logits.size(0), 1, generator=generator, device=device, dtype=torch.float64).to(edges.device)
+    # u * total must stay below the total, or it would fall behind the last token: rounding could lift it there.
+    u = u.clamp(max=1 - 2**-52)
+    # right=True: u = 0 must not fall on a token of no width at the front.
+    return torch.searchsorted(edges, u * edges[:, -1:], right=True)[:, 0].to(logits.device)
+
+
+def most_probable(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, "rows"]:
+    """The argmax of each row, the lowest id among equals.
+
+    Raises:
         ValueError: on a CPU, when a row is NaN, +inf or all -inf.
     """
-    check_distribution(logits)
-    peak = logits.amax(dim=-1, keepdim=True)
-    mass = (logits.float() - peak.float()).exp()  # removed tokens: exp(-inf) = 0, no width at all
-    edges = mass.double().cumsum(dim=-1)  # (rows, vocab): the right end of each token
-    device = logits.device if generator is None else generator.device
-    u = torch.rand(logits.size(0), 1, generator=generator, device=device, dtype=torch.float64).to(logits.device)
-    # right=True: u = 0 must not fall on a token of no width at the front.
-    token = torch.searchsorted(edges, u * edges[:, -1:], right=True)
-    last = (mass > 0).to(torch.int64).cumsum(dim=-1).argmax(dim=-1, keepdim=True)  # rounding may reach the very end
-    return torch.minimum(token, last)[:, 0]
-
-
-def check_distribution(logits: Tensor) -> None:
-    """On a CPU: every row has a finite peak. (On a GPU the loop looks at its log-probabilities now and then.)"""
-    if logits.device.type != "cpu":
-        return
-    peak = logits.amax(dim=-1)
-    if not peak.isfinite().all():
-        row = int((~peak.isfinite()).nonzero()[0, 0])
-        raise ValueError(f"row {row} of the logits is no distribution: its largest logit is {peak[row].item()}")
+    peak_of(logits)
+    return logits.argmax(dim=-1)
 
 
 def _steps(
@@ -146,7 +146,8 @@ def _steps(
 ) -> Iterator[Step]:
     """The loop. No grad mode is held across a `yield`: it would leak into whoever consumes the iterator."""
     ends, pad = end_ids(model, eos_id, pad_id)
-    return _loop(model, prompts, max_new_tokens, filters, choose, ends, pad)  # bad input raises now, not at next()
+    # A function of its own, not a generator: bad input raises now and not at the first next().
+    return _loop(model, prompts, max_new_tokens, tuple(filters), choose, ends, pad)
 
 
 def _loop(model, prompts: Prompts, max_new_tokens: int, filters, choose, ends: list[int], pad: int) -> Iterator[Step]:
@@ -163,12 +164,10 @@ def _loop(model, prompts: Prompts, max_new_tokens: int, filters, choose, ends: l
             if lengths is not None:
                 cache.truncate(lengths)  # forget the padding behind the shorter prompts
                 lengths = None
-            check_distribution(logits)
             seen = stages(filters, logits)
             filtered = seen[-1][1] if seen else logits
             chosen = choose(filtered)
-            picked = logits.gather(-1, chosen[:, None])[:, 0].float()
-            logprob = picked - logits.float().logsumexp(dim=-1)
+            logprob = logits.float().log_softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
             if ends:
                 chosen = chosen.masked_fill(finished, pad)
                 logprob = logprob.masked_fill(finished, 0.0)

@@ -57,6 +57,10 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
         raise ValueError(f"queries and keys must have the same d_k, for they meet in a dot product; got {shapes}")
     if k.size(-2) != v.size(-2):
         raise ValueError(f"each key needs its value: as many rows in k as in v; got {shapes}")
+    try:
+        torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    except RuntimeError:
+        raise ValueError(f"q, k and v must agree in all but the last two dimensions; got {shapes}") from None
     if mask is not None:
         if mask.dtype != torch.bool:
             raise ValueError(f"the mask's dtype is {mask.dtype}; it must be torch.bool, True = may attend")

@@ -111,16 +111,23 @@ class KVCache:
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new keys and values of one layer, and return that layer's all (rows, kv_heads, keys, head_dim)."""
-        layout, all_k, all_v = self._layout, self._k_layers[layer], self._v_layers[layer]
+        keys = self._layout.keys
+        all_k, all_v = self._k_layers[layer].narrow(2, 0, keys), self._v_layers[layer].narrow(2, 0, keys)
+        if not k.requires_grad:
+            return self._write(all_k, k), self._write(all_v, v)
+        # With gradients the past is a constant, and the new tokens are written into a copy that autograd may follow.
+        with torch.no_grad():
+            self._write(all_k, k), self._write(all_v, v)
+        return self._write(all_k.clone(), k), self._write(all_v.clone(), v)
+
+    def _write(self, slots: Tensor, new: Tensor) -> Tensor:
+        layout = self._layout
         if layout.even:
-            start = layout.past[0]
-            all_k.narrow(2, start, layout.time).copy_(k)
-            all_v.narrow(2, start, layout.time).copy_(v)
+            slots.narrow(2, layout.past[0], layout.time).copy_(new)
         else:
-            rows = torch.arange(self.rows, device=self.k.device)[:, None]
-            all_k[rows, :, layout.positions] = k.transpose(1, 2)
-            all_v[rows, :, layout.positions] = v.transpose(1, 2)
-        return all_k.narrow(2, 0, layout.keys), all_v.narrow(2, 0, layout.keys)
+            rows = torch.arange(self.rows, device=new.device)[:, None]
+            slots[rows, :, layout.positions] = new.transpose(1, 2)
+        return slots
 
     def advance(self, time: int) -> None:
         """The pass is over: every row is `time` tokens longer."""

@@ -120,6 +120,8 @@ class DecoderLM(nn.Module):
         """cos, sin and sinusoids for every position: constants, so they are computed and never stored."""
         config = self.config
         self.rotary = None
+        if self.embed_tokens.weight.is_meta:
+            return  # shapes alone so far; whoever brings the weights calls this again
         if config.positions == "rotary":
             self.rotary = RotaryTable(config.head_dim, config.context_length, config.rotary_base)
         elif config.positions == "sinusoidal":
@@ -189,7 +191,9 @@ class DecoderLM(nn.Module):
 
     def embed(self, ids: Tensor) -> Float[Tensor, "rows time d_model"]:
         """The T x d_m matrix of lecture 002, for each row."""
-        if ids.device.type == "cpu":  # on a GPU the check would make the host wait at every token
+        if (
+            not isinstance(ids, Tensor) or ids.device.type == "cpu"
+        ):  # on a GPU the check would make the host wait at every token
             checked_ids(ids, self)
         return self.embed_tokens(ids)
 

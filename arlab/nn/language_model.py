@@ -51,9 +51,15 @@ def last_logits(
 
 
 def pick_last(x: Float[Tensor, "rows time d"], lengths: Sequence[int] | None) -> Float[Tensor, "rows d"]:
-    """x at the last position of each row, or at position lengths[r] - 1."""
+    """x at the last position of each row, or at position lengths[r] - 1.
+
+    Raises:
+        ValueError: a length for more or fewer rows than there are, or outside 1 .. time.
+    """
     if lengths is None:
         return x[:, -1]
+    if len(lengths) != x.size(0) or not 1 <= min(lengths) <= max(lengths) <= x.size(1):
+        raise ValueError(f"lengths is {list(lengths)}; needed one for each of {x.size(0)} rows, 1 to {x.size(1)}")
     rows = torch.arange(x.size(0), device=x.device)
     return x[rows, torch.tensor(list(lengths), device=x.device) - 1]
 
@@ -70,9 +76,9 @@ def checked_ids(ids: Tensor, model: LanguageModel) -> Int[Tensor, "rows time"]:
     if ids.dim() != 2 or ids.numel() == 0:
         raise ValueError(f"ids has shape {tuple(ids.shape)}; needed (rows, time), at least one of each")
     limit = input_vocabulary(model)
-    outside = (ids < 0) | (ids >= limit)
-    if outside.any():
-        row, time = outside.nonzero()[0].tolist()
+    lowest, highest = ids.aminmax()
+    if lowest < 0 or highest >= limit:
+        row, time = ((ids < 0) | (ids >= limit)).nonzero()[0].tolist()
         raise ValueError(f"ids[{row}, {time}] is {int(ids[row, time])}; ids must lie between 0 and {limit - 1}")
     return ids
 

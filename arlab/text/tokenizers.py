@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -189,8 +190,12 @@ class BPETokenizer:
 
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         template = environment.from_string(self.chat_template)
-        text = template.render(messages=list(messages), add_generation_prompt=add_generation_prompt)
+        names = {name: self._name_of(i) for name, i in (("bos_token", self.bos_id), ("eos_token", self.eos_id))}
+        text = template.render(messages=list(messages), add_generation_prompt=add_generation_prompt, **names)
         return self.encode(text)
+
+    def _name_of(self, token_id: int | None) -> str:
+        return "" if token_id is None else self._tokens[token_id]
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -244,7 +249,7 @@ def _readable(token: bytes) -> str:
 
 
 def _checked(ids: Iterable[int], vocab_size: int) -> list[int]:
-    ids = [int(i) for i in ids]
+    ids = [operator.index(i) for i in ids]  # refuses 1.5, which int() would cut to 1
     for position, i in enumerate(ids):
         if not 0 <= i < vocab_size:
             raise ValueError(f"id {i} at position {position} is out of range; ids go from 0 to {vocab_size - 1}")
