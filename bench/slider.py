@@ -1,0 +1,102 @@
+"""From key press to painted frame: the next-token explorer's temperature slider at 49,152 tokens.
+
+    python bench/slider.py
+
+A saved page in headless Chromium; arrow keys are pressed on the slider as a student would, one at a time. The clock
+starts at the browser's own time stamp of the key press and stops when the frame with the new drawing has been
+handed to the screen: the first task after the frame's painting work on the main thread.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+
+VOCABULARY = 49_152
+GOAL_MS = 16.0
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+CLOCK = """
+() => {
+  window.moves = [];
+  const channel = new MessageChannel();
+  let pressed = 0;
+  channel.port1.onmessage = () => window.moves.push(performance.now() - pressed);
+  document.addEventListener("keydown", (event) => {
+    pressed = event.timeStamp;
+    requestAnimationFrame(() => channel.port2.postMessage(0));
+  }, true);
+}
+"""
+
+
+def explorer():
+    """A flat-tailed distribution over 49,152 tokens, with all four filters at work."""
+    from arlab.views import NextToken
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(VOCABULARY, generator=generator) * 2
+    logits[:40] += torch.linspace(11, 2, 40)
+    view = NextToken.from_logits(logits, [f" token{i}" for i in range(VOCABULARY)], top_k=40_000, top_p=0.95)
+    view.min_p = 1e-4
+    return view
+
+
+def run(moves: int = 30, warm_up: int = 6) -> dict[str, float]:
+    """Milliseconds from key press to paint: median, p95, worst, over `moves` presses after a few to warm up.
+
+    Raises:
+        RuntimeError: no Chromium; its path can be given in ARLAB_CHROMIUM.
+    """
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("ARLAB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if chromium is None:
+        raise RuntimeError("no Chromium: install one or set ARLAB_CHROMIUM to its path")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        path = explorer().save_html(Path(folder) / "explorer.html")
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 960, "height": 900})
+        page.goto(path.as_uri())
+        page.wait_for_selector("body[data-ready='1']")
+        page.focus("input[type=range][data-trait=temperature]")
+        page.evaluate(CLOCK)
+        pause = random.Random(0)
+        for i in range(warm_up + moves):
+            page.keyboard.press("ArrowRight" if i % 12 < 6 else "ArrowLeft")
+            page.wait_for_timeout(pause.uniform(60, 160))  # a hand's pace, at no fixed phase of the frame
+        times = page.evaluate("window.moves")[warm_up:]
+        figures = page.evaluate("arlabModel.get('page_figures')")
+        browser.close()
+    if len(times) != moves or figures["vocab_size"] != VOCABULARY:
+        raise RuntimeError(f"{len(times)} of {moves} moves were seen, at {figures['vocab_size']} tokens")
+    ordered = sorted(times)
+    return {
+        "moves": moves,
+        "vocabulary": VOCABULARY,
+        "median_ms": statistics.median(ordered),
+        "p95_ms": ordered[max(0, -(-95 * moves // 100) - 1)],
+        "worst_ms": ordered[-1],
+        "goal_p95_ms": GOAL_MS,
+    }
+
+
+def main() -> None:
+    result = run()
+    verdict = "reached" if result["p95_ms"] <= GOAL_MS else f"missed by {result['p95_ms'] - GOAL_MS:.1f} ms"
+    print(
+        f"slider, {VOCABULARY:,} tokens, {result['moves']} key presses to paint: median {result['median_ms']:.1f} ms, "
+        f"95th percentile {result['p95_ms']:.1f} ms, worst {result['worst_ms']:.1f} ms "
+        f"(goal {GOAL_MS:.0f} ms: {verdict})"
+    )
+
+
+if __name__ == "__main__":
+    main()
