@@ -11,7 +11,8 @@ import pytest
 from hypothesis import settings
 
 # Before arlab is imported: every Float[Tensor, "rows time"] in a signature is checked at every call of every test.
-jaxtyping.install_import_hook("arlab", "beartype.beartype")
+# An int serves where a float is asked for (PEP 484's numeric tower): Temperature(0).
+jaxtyping.install_import_hook("arlab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 settings.register_profile("ci", derandomize=True, deadline=None, database=None, print_blob=True)
 settings.load_profile("ci")

@@ -201,7 +201,7 @@ def peak_of(logits: Tensor) -> Tensor:
         raise ValueError(f"logits must be a floating-point tensor (..., vocab); got {what}")
     peak = logits.amax(dim=-1, keepdim=True)  # NaN if any logit is NaN
     # One number to look at: a sum is finite only if all its terms are. (In float64: float16 peaks would overflow.)
-    if logits.device.type == "cpu" and not math.isfinite(peak.sum(dtype=torch.float64)):
+    if logits.device.type == "cpu" and not math.isfinite(peak.detach().sum(dtype=torch.float64)):
         bad = peak[~peak.isfinite()][0].item()
         meaning = {-math.inf: "all are -inf: no token is possible", math.inf: "one is +inf"}.get(bad, "one is NaN")
         raise ValueError(f"these logits are no distribution: {meaning}")

@@ -101,12 +101,10 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "rows time d_model"]:
         rows, time, _ = x.shape
         qkv = self.qkv(x).view(rows, time, -1, self.head_dim).transpose(1, 2)  # (rows, heads + 2 kv, time, head_dim)
+        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         if rotary is not None:  # turns queries and keys alike, in one go; values keep still
-            qk = rotate(qkv[:, : self.heads + self.kv_heads], rotary)
-            q, k = qk[:, : self.heads], qk[:, self.heads :]
-        else:
-            q, k = qkv[:, : self.heads], qkv[:, self.heads : self.heads + self.kv_heads]
-        v = qkv[:, self.heads + self.kv_heads :]
+            qk = rotate(qk, rotary)
+        q, k = qk.split([self.heads, self.kv_heads], dim=1)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (rows, kv_heads, keys, head_dim)
         z = self._attend(q, k, v, layout)  # (rows, heads, time, head_dim)

@@ -28,11 +28,12 @@ class Layout:
     time: int
     device: torch.device
 
-    @property
+    @cached_property
     def even(self) -> bool:
+        """All rows are equally long: then slices do, and no index has to be built."""
         return min(self.past) == max(self.past)
 
-    @property
+    @cached_property
     def keys(self) -> int:
         """Key slots in play: those of the longest row."""
         return max(self.past) + self.time

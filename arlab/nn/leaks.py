@@ -41,7 +41,7 @@ def leak_map(
     projections: random vectors per position. One is enough to find a leak; more make the size of it less noisy.
 
     The model is measured in eval mode, since dropout would be noise, and every module gets its own mode back. No
-    gradient is left on the parameters. Returns float64 on the CPU, where a square of a tiny gradient does not underflow.
+    gradient is left on the parameters. Returns float64 on the CPU, in which the square of a tiny gradient is not 0.
 
     Raises ValueError for empty or misshapen ids, for a model whose embedding cannot be found, for logits that are not
     (rows, time, vocab) and for gradients that are not finite. Cost: one forward pass and `time` backward passes over
@@ -144,7 +144,8 @@ def _as_rows(ids: Tensor | Sequence) -> Tensor:
         ids = ids[None]
     if ids.dim() != 2 or ids.numel() == 0 or ids.is_floating_point():
         raise ValueError(
-            f"ids has shape {tuple(ids.shape)} and dtype {ids.dtype}; expected integers, (time,) or (rows, time), not empty"
+            f"ids has shape {tuple(ids.shape)} and dtype {ids.dtype}; expected integers, (time,) or (rows, time), "
+            "at least one"
         )
     return ids
 

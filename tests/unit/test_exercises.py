@@ -12,7 +12,7 @@ from arlab.exercises.exercise import Exercise
 def all_exercises():
     found = []
     for info in pkgutil.iter_modules(arlab.exercises.__path__):
-        if info.name == "exercise":
+        if info.name in ("exercise", "__main__"):
             continue
         module = importlib.import_module(f"arlab.exercises.{info.name}")
         found += [(f"{info.name}.{name}", value) for name, value in vars(module).items() if isinstance(value, Exercise)]

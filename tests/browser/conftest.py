@@ -1,0 +1,257 @@
+"""A real browser, saved pages in it, and one JupyterLab for the whole session.
+
+`chromium_page`            a fresh page that fails the test on any JavaScript error or dialog
+`saved_page(view)`         the view's saved page, opened without a kernel
+`lab_notebook(cells)`      a notebook with these cells, run from top to bottom in JupyterLab
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: two busy processes on two cores do not starve each other
+sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright (the test extra)")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def chromium_path() -> str | None:
+    """The Chromium to drive: ARLAB_CHROMIUM, or the first one on the path."""
+    return os.environ.get("ARLAB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[sync_api.Browser]:
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium: install one (Debian: apt install chromium) or set ARLAB_CHROMIUM to its path")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def _watched(page: sync_api.Page) -> list[str]:
+    """What went wrong in the page: uncaught errors, and dialogs (a token that became a script would open one)."""
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(f"error in the page: {error}"))
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    return wrong
+
+
+@pytest.fixture
+def chromium_page(chromium) -> Iterator[sync_api.Page]:
+    context = chromium.new_context(viewport={"width": 960, "height": 1000})
+    page = context.new_page()
+    wrong = _watched(page)
+    yield page
+    context.close()
+    assert not wrong, wrong
+
+
+@pytest.fixture
+def saved_page(chromium_page, tmp_path) -> Callable[..., sync_api.Page]:
+    """`saved_page(view, theme="light", width=960)`: save, open from disk with no network, wait until it is drawn."""
+
+    def open_saved(view, theme: str = "light", width: int = 960) -> sync_api.Page:
+        path = view.save_html(tmp_path / "view.html")
+        chromium_page.context.set_offline(True)
+        chromium_page.emulate_media(color_scheme=theme)
+        chromium_page.set_viewport_size({"width": width, "height": 1000})
+        chromium_page.goto(path.as_uri())
+        chromium_page.wait_for_selector("body[data-ready='1']", timeout=20_000)
+        return chromium_page
+
+    return open_saved
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class LabServer:
+    """One JupyterLab on a free loopback port; stopped by its process id."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "notebooks"
+        self.folder.mkdir()
+        self.url = f"http://127.0.0.1:{_free_port()}"
+        quiet = folder / "config" / "labconfig" / "page_config.json"  # no question about news over the notebook
+        quiet.parent.mkdir(parents=True)
+        quiet.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}')
+        environment = os.environ | {
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "IPYTHONDIR": str(folder / "ipython"),
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
+            "OMP_NUM_THREADS": "1",
+        }
+        port = self.url.rsplit(":", 1)[1]
+        self.log = open(folder / "jupyter.log", "w")  # noqa: SIM115  (closed in stop)
+        options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+        options += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
+        options += [f"--ServerApp.root_dir={self.folder}", "--LabApp.expose_app_in_browser=True"]
+        command = [sys.executable, "-m", "jupyterlab", *options]
+        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log, cwd=folder)
+        for _ in range(240):
+            if self.process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(f"{self.url}/api", timeout=2).close()
+                return
+            except OSError:
+                time.sleep(0.25)
+        self.stop()
+        raise RuntimeError(f"JupyterLab did not start:\n{(folder / 'jupyter.log').read_text()[-2000:]}")
+
+    def api(self, path: str, method: str = "GET"):
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/api/{path}", method=method), timeout=20) as reply:
+            body = reply.read()
+        return json.loads(body) if body else None
+
+    def stop_kernels(self) -> None:
+        for session in self.api("sessions"):
+            with contextlib.suppress(OSError):
+                self.api(f"sessions/{session['id']}", "DELETE")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory, chromium) -> Iterator[LabServer]:
+    server = LabServer(tmp_path_factory.mktemp("jupyterlab"))
+    yield server
+    with contextlib.suppress(OSError):
+        server.stop_kernels()
+    server.stop()
+
+
+def write_notebook(path: Path, cells: list[str]) -> None:
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    body = [
+        {"cell_type": "code", "id": f"cell{i}", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
+        for i, text in enumerate(cells)
+    ]
+    notebook = {"cells": body, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(notebook))
+
+
+RUN = "window.jupyterapp.commands.execute"
+
+
+def run_in_lab(page: sync_api.Page, code: str) -> str:
+    return page.evaluate(
+        """async (code) => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            const future = panel.sessionContext.session.kernel.requestExecute({ code, store_history: false });
+            let text = "";
+            future.onIOPub = (message) => {
+                if (message.header.msg_type === "stream") text += message.content.text;
+                if (message.header.msg_type === "error") text += message.content.traceback.join("\\n");
+            };
+            await future.done;
+            return text.trim();
+        }""",
+        code,
+    )
+
+
+@pytest.fixture
+def in_kernel() -> Callable[[sync_api.Page, str], str]:
+    """`in_kernel(page, code)` runs code in the open notebook's kernel and gives what it printed."""
+    return run_in_lab
+
+
+@pytest.fixture
+def contrasts() -> Callable[[sync_api.Page], list[tuple[float, str]]]:
+    """`contrasts(page)`: for each visible text in the view, its contrast against what is behind it (WCAG), lowest first."""
+
+    def measure(page: sync_api.Page) -> list[tuple[float, str]]:
+        return sorted((ratio, text) for ratio, text in page.evaluate(_CONTRASTS))
+
+    return measure
+
+
+_CONTRASTS = """
+() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.length === 3 || c[3] === 1) return c;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const element of document.querySelectorAll(".arlab *")) {
+    const own = [...element.childNodes].filter((n) => n.nodeType === 3 && n.textContent.trim());
+    if (element.type === "range" || element.type === "checkbox") continue;
+    const text = element.value || own.map((n) => n.textContent).join("");
+    if (!text || !element.checkVisibility({ visibilityProperty: true }) || element.disabled) continue;
+    const a = light(parse(getComputedStyle(element).color)), b = light(behind(element));
+    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), text.trim().slice(0, 40)]);
+  }
+  return found;
+}
+"""
+
+
+@pytest.fixture
+def lab_notebook(lab_server, chromium_page) -> Iterator[Callable[..., sync_api.Page]]:
+    """`lab_notebook(cells, theme="JupyterLab Light")`: the page, once every cell has run without an error."""
+
+    def open_notebook(cells: list[str], theme: str = "JupyterLab Light") -> sync_api.Page:
+        name = f"{time.monotonic_ns()}.ipynb"
+        write_notebook(lab_server.folder / name, cells)
+        page = chromium_page
+        page.goto(f"{lab_server.url}/doc/tree/{name}")
+        page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=60_000,
+        )
+        page.evaluate(f"theme => {RUN}('apputils:change-theme', {{ theme }})", theme)
+        ran = page.evaluate(f"async () => {RUN}('notebook:run-all-cells')")
+        errors = page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
+        assert ran is not False and not errors, errors
+        return page
+
+    yield open_notebook
+    with contextlib.suppress(OSError):
+        lab_server.stop_kernels()
