@@ -186,14 +186,19 @@ class DecoderLM(nn.Module):
     def last_logits(
         self, ids: Tensor, cache: KVCache | None = None, lengths: Sequence[int] | None = None
     ) -> Float[Tensor, "rows vocab"]:
-        """Logits after each row's last token alone: the vocabulary's product is the largest one of the pass."""
+        """Logits after each row's last token alone: the vocabulary's product is the largest one of the pass.
+
+        Raises:
+            ValueError: as in `forward`; ragged rows for a model that is not causal, which would see their padding.
+        """
+        if lengths is not None and not self.config.causal and min(lengths) < ids.size(1):
+            raise ValueError(f"causal is False: rows of {list(lengths)} tokens would see their padding; run each alone")
         return self.head(pick_last(self._hidden(self.embed(ids), cache), lengths))
 
     def embed(self, ids: Tensor) -> Float[Tensor, "rows time d_model"]:
         """The T x d_m matrix of lecture 002, for each row."""
-        if (
-            not isinstance(ids, Tensor) or ids.device.type == "cpu"
-        ):  # on a GPU the check would make the host wait at every token
+        # On a GPU the check would make the host wait at every token.
+        if not isinstance(ids, Tensor) or ids.device.type == "cpu":
             checked_ids(ids, self)
         return self.embed_tokens(ids)
 

@@ -56,6 +56,10 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[DecoderConfig, dict[str, 
         return config, weights, _tokenizer(fields)
     except KeyError as error:
         raise ValueError(f"{path} lacks {error.args[0]!r}; it is cut short or not a Llama model") from error
+    except ValueError:
+        raise
+    except Exception as error:  # shapes that do not join, merges without their tokens: each library raises its own
+        raise ValueError(f"{path} is not a whole Llama model ({error}); fetch it again") from error
 
 
 def _config(fields: dict, tied: bool) -> DecoderConfig:
@@ -109,6 +113,8 @@ def _halves(weight: Tensor, heads: int) -> Tensor:
     Reordering the rows of W_Q and W_K alike changes no dot product, so no model output.
     """
     rows, d_model = weight.shape
+    if rows % (2 * heads):
+        raise ValueError(f"a query or key matrix has {rows} rows, which do not divide into {heads} heads of even width")
     return weight.view(heads, rows // heads // 2, 2, d_model).transpose(1, 2).reshape(rows, d_model)
 
 

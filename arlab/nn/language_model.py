@@ -76,7 +76,7 @@ def checked_ids(ids: Tensor, model: LanguageModel) -> Int[Tensor, "rows time"]:
     if ids.dim() != 2 or ids.numel() == 0:
         raise ValueError(f"ids has shape {tuple(ids.shape)}; needed (rows, time), at least one of each")
     limit = input_vocabulary(model)
-    lowest, highest = ids.aminmax()
+    lowest, highest = (int(extreme) for extreme in ids.aminmax())
     if lowest < 0 or highest >= limit:
         row, time = ((ids < 0) | (ids >= limit)).nonzero()[0].tolist()
         raise ValueError(f"ids[{row}, {time}] is {int(ids[row, time])}; ids must lie between 0 and {limit - 1}")

@@ -14,6 +14,8 @@ from arlab.nn.gguf_file import read_gguf
 from arlab.nn.transformers_folder import read_folder
 from arlab.text.tokenizers import BPETokenizer
 
+LONGEST_CONTEXT = 2**20  # a wrong byte in a file must not ask for rotary tables of many gigabytes
+
 
 def smollm2(dtype: torch.dtype = torch.float32, device=None) -> tuple[DecoderLM, BPETokenizer]:
     """SmolLM2-135M-Instruct and its tokenizer: 30 layers, 49,152 tokens, a context of 8,192.
@@ -60,8 +62,10 @@ def build(config: DecoderConfig, weights: dict[str, Tensor], device=None) -> Dec
     """A DecoderLM around these weights, without first filling it with random ones.
 
     Raises:
-        ValueError: names missing, left over, of another shape, or not finite.
+        ValueError: names missing, left over, of another shape, or not finite; a context beyond LONGEST_CONTEXT.
     """
+    if config.context_length > LONGEST_CONTEXT:
+        raise ValueError(f"context_length is {config.context_length:,}; arlab reads up to {LONGEST_CONTEXT:,}")
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
         model = DecoderLM(config)
     expected = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}

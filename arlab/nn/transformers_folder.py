@@ -12,7 +12,8 @@ from torch import Tensor
 from arlab.nn.decoder import DecoderConfig
 from arlab.text.tokenizers import BPETokenizer
 
-FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"]
+FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+FILES += ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
 
 
 def read_folder(
@@ -52,11 +53,14 @@ def _folder(path_or_name: str | Path) -> Path:
 
 def _json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path.parent} has no {path.name}; is it a model folder?") from None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds a {type(settings).__name__}; it must be a JSON object")
+    return settings
 
 
 def _tensors(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -184,7 +188,8 @@ def _tokenizer(folder: Path, settings: dict) -> BPETokenizer | None:
     more = _json(chat_file) if chat_file.is_file() else {}
     ids = {name: settings.get(f"{name[:-3]}_token_id") for name in ("bos_id", "eos_id", "pad_id")}
     ids = {name: value if isinstance(value, int) else None for name, value in ids.items()}
-    template = more.get("chat_template")
+    apart = folder / "chat_template.jinja"  # where newer versions of transformers put it
+    template = apart.read_text(encoding="utf-8") if apart.is_file() else more.get("chat_template")
     return BPETokenizer.from_file(
         folder / "tokenizer.json", chat_template=template if isinstance(template, str) else None, **ids
     )

@@ -72,4 +72,3 @@ class NextToken(DistributionView):
         with self.hold_sync():
             self.chosen = -1
             super()._show_after(ids, logits)
-

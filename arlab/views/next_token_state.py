@@ -36,7 +36,7 @@ class DistributionView(View):
     seed = traitlets.Int(0).tag(sync=True)
     prompt = traitlets.Unicode("").tag(sync=True)
     drawn = traitlets.Dict(help="the last draw: count, and for one draw u, rank and id").tag(sync=True)
-    page_figures = traitlets.Dict(help="the figures as the page last computed them; empty before it drew").tag(sync=True)
+    page_figures = traitlets.Dict(help="as the page last computed them; empty before it drew").tag(sync=True)
     _has_model = traitlets.Bool(False).tag(sync=True)
     _draw_start = traitlets.Int(0).tag(sync=True)  # index of the first uniform number of the draw shown
     _draw_count = traitlets.Int(0).tag(sync=True)  # how many uniforms are shown: 0, 1 or 100
@@ -79,7 +79,10 @@ class DistributionView(View):
 
     @classmethod
     def from_logits(
-        cls, logits: Float[Tensor, " vocab"] | Sequence[float] | np.ndarray, token_strings: Sequence[str], **settings: Any
+        cls,
+        logits: Float[Tensor, " vocab"] | Sequence[float] | np.ndarray,
+        token_strings: Sequence[str],
+        **settings: Any,
     ) -> DistributionView:
         """The view on a distribution made by hand: logits (vocab,) and one string for each.
 
@@ -89,7 +92,7 @@ class DistributionView(View):
         logits = torch.as_tensor(logits, dtype=torch.float32)
         strings = [str(s) for s in token_strings]
         if logits.dim() != 1 or len(strings) != logits.numel():
-            raise BadValue(f"{len(strings)} token strings for logits of shape {tuple(logits.shape)}; one each is needed")
+            raise BadValue(f"{len(strings)} token strings for logits of shape {tuple(logits.shape)}; needed: one each")
         view = cls(None, None, "", **settings)
         key = hashlib.sha256("\0".join(strings).encode("utf-8", "replace")).hexdigest()[:16]
         view._use_strings(key, lambda: strings)

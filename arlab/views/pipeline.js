@@ -122,11 +122,11 @@ function render({ model, el }) {
         setText(panel.setting, settings[name](view.get(name)));
         panel.arrows[0].setAttribute("aria-label", `Move ${TITLES[name]} earlier`);
         panel.arrows[1].setAttribute("aria-label", `Move ${TITLES[name]} later`);
-      } else setText(panel.setting, s === 0 ? "softmax(logits)" : "u picks a token");
+      } else setText(panel.setting, s === 0 ? "softmax" : "by number u");
       setText(panel.kept, thousands(stage.kept));
       setText(panel.word, stage.kept === 1 ? " token" : " tokens");
       const cuts = s >= 1 && s <= 3 && stage.kept < stages[s - 1].kept;
-      setText(panel.mass, cuts ? `${percent(stage.mass)} of the mass` : s === 0 || s === 4 ? "" : "nothing cut");
+      setText(panel.mass, cuts ? `keeps ${percent(stage.mass)}` : s === 0 || s === 4 ? "" : "nothing cut");
       setText(panel.bits, s === 4 ? "" : `${stage.bits.toFixed(2)} bits`);
     });
     const left = stages[3].kept, isUsual = order.every((name, i) => name === USUAL[i]);

@@ -49,7 +49,8 @@ class Pipeline(DistributionView):
     def stages(self) -> list[dict[str, Any]]:
         """Name, tokens kept, share of the previous stage's mass kept and entropy (bits) after each stage."""
         logits, before = self._logits, self._logits.double().softmax(-1)
-        rows = [{"stage": "raw", "kept": int(logits.isfinite().sum()), "mass": 1.0, "entropy_bits": entropy_bits(before)}]
+        kept = int(logits.isfinite().sum())
+        rows = [{"stage": "raw", "kept": kept, "mass": 1.0, "entropy_bits": entropy_bits(before)}]
         for name in self.order:
             for filter_ in self._made([name]):
                 logits = filter_(logits)

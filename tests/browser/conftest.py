@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: two busy processes on two cores do not starve each other
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch, whose threads would else starve the browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright (the test extra)")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -130,7 +130,8 @@ class LabServer:
         raise RuntimeError(f"JupyterLab did not start:\n{(folder / 'jupyter.log').read_text()[-2000:]}")
 
     def api(self, path: str, method: str = "GET"):
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/api/{path}", method=method), timeout=20) as reply:
+        request = urllib.request.Request(f"{self.url}/api/{path}", method=method)
+        with urllib.request.urlopen(request, timeout=20) as reply:
             body = reply.read()
         return json.loads(body) if body else None
 
@@ -197,7 +198,7 @@ def in_kernel() -> Callable[[sync_api.Page, str], str]:
 
 @pytest.fixture
 def contrasts() -> Callable[[sync_api.Page], list[tuple[float, str]]]:
-    """`contrasts(page)`: for each visible text in the view, its contrast against what is behind it (WCAG), lowest first."""
+    """`contrasts(page)`: each visible text of the view with its contrast (WCAG), lowest first."""
 
     def measure(page: sync_api.Page) -> list[tuple[float, str]]:
         return sorted((ratio, text) for ratio, text in page.evaluate(_CONTRASTS))

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from arlab.decoding.filters import MinP, Temperature, TopK, TopP, apply
+from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.text.tokenizers import CharTokenizer
 from arlab.views import NextToken
 
 VOCABULARY = 49_152
@@ -104,7 +106,8 @@ def test_rows_show_what_is_kept_and_what_is_cut(explorer, saved_page):
     # cut tokens differ by a word and by hatching, not by hue alone
     ink = "el => getComputedStyle(el.querySelector('.nt-token')).color"
     assert rows.nth(6).evaluate(ink) != rows.nth(0).evaluate(ink)
-    pixels = "([x, y]) => [...document.querySelector('.nt-bars canvas').getContext('2d').getImageData(x, y, 6, 12).data]"
+    context = "document.querySelector('.nt-bars canvas').getContext('2d')"
+    pixels = f"([x, y]) => [...{context}.getImageData(x, y, 6, 12).data]"
     solid, hatched = (page.evaluate(pixels, [1, 22 * row + 5]) for row in (0, 5))
     assert len({tuple(solid[i : i + 4]) for i in range(4 * 6 * 3, 4 * 6 * 9, 4)} - {(0, 0, 0, 0)}) < len(
         {tuple(hatched[i : i + 4]) for i in range(4 * 6 * 3, 4 * 6 * 9, 4)}
@@ -177,7 +180,8 @@ def test_typing_a_value_and_resetting(explorer, saved_page):
 
 def test_nothing_jumps_while_a_slider_moves(explorer, saved_page):
     page = saved_page(explorer)
-    boxes = """() => [...document.querySelectorAll('.arlab, .al-slider, .nt-row, .dv-figures b, .al-canvas-box, .al-button')]
+    boxes = """() => ['.arlab', '.al-slider', '.nt-row', '.dv-figures b', '.al-canvas-box', '.al-button']
+        .flatMap((name) => [...document.querySelectorAll(name)])
         .map((e) => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })"""
     before = page.evaluate(boxes)
     press(page, "temperature", "ArrowLeft", 8)
@@ -208,8 +212,21 @@ def test_readable_in_both_themes(explorer, saved_page, contrasts, theme):
 def test_narrow_pages_do_not_overflow(explorer, saved_page):
     page = saved_page(explorer, width=600)
     assert page.evaluate("document.documentElement.scrollWidth") <= 600
-    clipped = "[...document.querySelectorAll('.al-button, .dv-figures b')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
-    assert page.evaluate(clipped) == 0
+    texts = "[...document.querySelectorAll('.al-button, .dv-figures b')]"
+    assert page.evaluate(f"{texts}.filter((e) => e.scrollWidth > e.clientWidth + 1).length") == 0
+
+
+def test_without_a_kernel_what_needs_the_model_says_so(saved_page):
+    tokenizer = CharTokenizer("abcdefgh")
+    config = DecoderConfig.gpt2(vocab_size=8, context_length=12, d_model=16, layers=1, heads=2)
+    page = saved_page(NextToken(DecoderLM(config, seed=0), tokenizer, "abc"))
+    assert page.get_by_text("This is a saved page").is_visible()
+    prompt = page.get_by_role("textbox", name="Prompt")
+    assert prompt.input_value() == "abc" and not prompt.is_editable()
+    page.get_by_role("button", name="Draw one").click()
+    for name in ("Run", "Undo", "Append"):
+        button = page.locator(".al-button", has_text=name)
+        assert button.is_disabled() and "need the notebook" in button.get_attribute("title")
 
 
 # ---- in JupyterLab ----------------------------------------------------------------------------------------------
@@ -220,16 +237,18 @@ from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.text.tokenizers import CharTokenizer
 from arlab.views import NextToken
 tokenizer = CharTokenizer("abcdefgh <>/")
-model = DecoderLM(DecoderConfig.gpt2(vocab_size=tokenizer.vocab_size, context_length=12, d_model=16, layers=1, heads=2), seed=0)
+config = DecoderConfig.gpt2(vocab_size=tokenizer.vocab_size, context_length=12, d_model=16, layers=1, heads=2)
+model = DecoderLM(config, seed=0)
 view = NextToken(model, tokenizer, "abc", temperature=0.5)
 slider = ipywidgets.FloatSlider(min=0.05, max=2, step=0.05, value=0.5)
 link = ipywidgets.jslink((slider, "value"), (view, "temperature"))
 """
 
 
-def figures_of(page, in_kernel) -> dict:
+def figures_of(page, in_kernel) -> list:
     page.wait_for_timeout(400)
-    return json.loads(in_kernel(page, "import json; print(json.dumps([view.page_figures, view.figures, view.temperature, view.ids]))"))
+    told = "[view.page_figures, view.figures, view.temperature, view.ids]"
+    return json.loads(in_kernel(page, f"import json; print(json.dumps({told}))"))
 
 
 def test_in_jupyterlab(lab_notebook, in_kernel, contrasts):
@@ -260,7 +279,8 @@ def test_in_jupyterlab(lab_notebook, in_kernel, contrasts):
     prompt.fill("fed ")
     prompt.press("Enter")
     page.wait_for_function("() => document.querySelector('.nt-given').textContent === 'fed '")
-    assert figures_of(page, in_kernel)[3] == [int(i) for i in in_kernel(page, "print(*tokenizer.encode('fed '))").split()]
+    encoded = in_kernel(page, "print(*tokenizer.encode('fed '))").split()
+    assert figures_of(page, in_kernel)[3] == [int(i) for i in encoded]
     for bad, says in [("", "prompt is empty"), ("xyz", "'x'"), ("a" * 13, "context_length of 12")]:
         prompt.fill(bad)
         prompt.press("Enter")
@@ -291,7 +311,8 @@ def test_in_jupyterlab(lab_notebook, in_kernel, contrasts):
 def test_running_again_leaves_nothing_behind(lab_notebook, in_kernel):
     """Each run replaces the old view: one root in the page, and no listener of the old one left on the body."""
     cells = [
-        "from arlab.views import NextToken\nview = NextToken.from_logits([float(-i) / 50 for i in range(600)], [f'<{i}>' for i in range(600)])",
+        "from arlab.views import NextToken\n"
+        "view = NextToken.from_logits([float(-i) / 50 for i in range(600)], [f'<{i}>' for i in range(600)])",
         "view",
     ]
     page = lab_notebook(cells)
@@ -323,3 +344,5 @@ def test_running_again_leaves_nothing_behind(lab_notebook, in_kernel):
             break
     assert drawn["rank"] > 256
     page.wait_for_function("s => document.querySelector('.dv-mark').textContent === s", arg=f"<{drawn['id']}>")
+    tables = "[...globalThis[Symbol.for('arlab.tokens')].values()].map((table) => table.strings.length)"
+    assert page.evaluate(tables) == [600]
