@@ -83,7 +83,7 @@ function render({ model, el }) {
     h("div", { class: "al-panel" }, verdict, list));
   let grids = null;
   const build = () => {
-    const queries = get("cells").length, width = time <= 8 ? 29 : time <= 12 ? 19 : 14;
+    const queries = get("cells").length, width = time <= 8 ? 28 : time <= 12 ? 19 : 14;
     const tokens = get("tokens").map(visible);
     const common = { rows: queries, cell: `${width}px`, colLabels: tokens };
     const current = () => [get("query"), get("key")];
