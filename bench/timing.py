@@ -31,13 +31,14 @@ def in_turn(runs: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str,
     return best
 
 
-def bandwidth(dtype: torch.dtype = torch.float32, megabytes: int = 256, rounds: int = 5) -> float:
-    """Bytes a second that a matrix-vector product reads: the ceiling of decoding at batch 1."""
+def matrix_vector(size: int, dtype: torch.dtype = torch.float32) -> Callable[[], object]:
+    """One matrix-vector product over `size` bytes: what decoding at batch 1 cannot do without.
+
+    As many bytes as the model has, for a server's cache may hold a good part of a smaller matrix.
+    """
     width = 2048
-    rows = megabytes * 2**20 // (width * dtype.itemsize)
-    matrix, vector = torch.randn(rows, width).to(dtype), torch.randn(width).to(dtype)
-    best = in_turn({"mv": lambda: torch.mv(matrix, vector)}, rounds)["mv"]
-    return matrix.numel() * dtype.itemsize / best
+    matrix, vector = torch.ones(size // (width * dtype.itemsize), width, dtype=dtype), torch.ones(width, dtype=dtype)
+    return lambda: torch.mv(matrix, vector)
 
 
 def environment() -> str:

@@ -99,8 +99,12 @@ class MultiHeadAttention(nn.Module):
         cache: KVCache | None = None,
         rotary: Rotary | None = None,
     ) -> Float[Tensor, "rows time d_model"]:
+        return self.compute(x, layout, cache, rotary, qkv=self.qkv, out=self.out)
+
+    def compute(self, x, layout, cache, rotary, *, qkv, out) -> Float[Tensor, "rows time d_model"]:
+        """`forward`, with its two projections handed over; see arlab/nn/straight.py."""
         rows, time, _ = x.shape
-        qkv = self.qkv(x).view(rows, time, -1, self.head_dim).transpose(1, 2)  # (rows, heads + 2 kv, time, head_dim)
+        qkv = qkv(x).view(rows, time, -1, self.head_dim).transpose(1, 2)  # (rows, heads + 2 kv, time, head_dim)
         qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         if rotary is not None:  # turns queries and keys alike, in one go; values keep still
             qk = rotate(qk, rotary)
@@ -108,7 +112,7 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (rows, kv_heads, keys, head_dim)
         z = self._attend(q, k, v, layout)  # (rows, heads, time, head_dim)
-        return self.out(z.transpose(1, 2).reshape(rows, time, -1))
+        return out(z.transpose(1, 2).reshape(rows, time, -1))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         dropout = self.dropout if self.training else 0.0

@@ -52,7 +52,10 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.n_ff, config.d_model, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        return self.down(self.activation(self.up(x)))
+        return self.compute(x, up=self.up, down=self.down)
+
+    def compute(self, x, *, up, down) -> Float[Tensor, "*batch d_model"]:
+        return down(self.activation(up(x)))
 
 
 class SwiGLU(nn.Module):
@@ -64,8 +67,11 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(config.n_ff, config.d_model, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        return self.compute(x, gate_up=self.gate_up, down=self.down)
+
+    def compute(self, x, *, gate_up, down) -> Float[Tensor, "*batch d_model"]:
+        gate, up = gate_up(x).chunk(2, dim=-1)
+        return down(F.silu(gate) * up)
 
 
 class Block(nn.Module):
@@ -84,8 +90,11 @@ class Block(nn.Module):
         cache: KVCache | None = None,
         rotary: Rotary | None = None,
     ) -> Float[Tensor, "rows time d_model"]:
-        x = x + self._drop(self.attn(self.norm1(x), layout, cache, rotary))
-        return x + self._drop(self.ffn(self.norm2(x)))
+        return self.compute(x, layout, cache, rotary, self.norm1, self.attn, self.norm2, self.ffn)
+
+    def compute(self, x, layout, cache, rotary, norm1, attn, norm2, ffn) -> Float[Tensor, "rows time d_model"]:
+        x = x + self._drop(attn(norm1(x), layout, cache, rotary))
+        return x + self._drop(ffn(norm2(x)))
 
     def _drop(self, branch: Tensor) -> Tensor:
         """Dropout on what a branch adds to the stream (Srivastava et al., 2014); nothing at all when not training."""

@@ -80,6 +80,7 @@ class KVCache:
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.lengths: list[int] = [0] * rows
         self._layout: Layout | None = None
+        self.way: tuple | None = None  # the model's straight way through its blocks, kept here by DecoderLM
         self._index_layers()
 
     def _index_layers(self) -> None:

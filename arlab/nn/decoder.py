@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from arlab.nn.blocks import ACTIVATIONS, Block, make_norm
 from arlab.nn.cache import KVCache, Layout
 from arlab.nn.language_model import checked_ids, pick_last
 from arlab.nn.positions import RotaryTable, sinusoidal
+from arlab.nn.straight import hooks_so_far, straight
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class DecoderLM(nn.Module):
             ValueError: ids out of range, of the wrong shape, or longer than the context or the cache.
             TypeError: ids that are not integers.
         """
-        return self.head(self._hidden(self.embed(ids), cache))
+        return self._parts(cache).head(self._hidden(self.embed(ids), cache))
 
     def last_logits(
         self, ids: Tensor, cache: KVCache | None = None, lengths: Sequence[int] | None = None
@@ -193,7 +195,7 @@ class DecoderLM(nn.Module):
         """
         if lengths is not None and not self.config.causal and min(lengths) < ids.size(1):
             raise ValueError(f"causal is False: rows of {list(lengths)} tokens would see their padding; run each alone")
-        return self.head(pick_last(self._hidden(self.embed(ids), cache), lengths))
+        return self._parts(cache).head(pick_last(self._hidden(self.embed(ids), cache), lengths))
 
     def embed(self, ids: Tensor) -> Float[Tensor, "rows time d_model"]:
         """The T x d_m matrix of lecture 002, for each row."""
@@ -219,11 +221,29 @@ class DecoderLM(nn.Module):
         elif self.config.positions == "sinusoidal":
             x = x + self.sinusoids[positions].to(x.dtype)
         rotary = None if self.rotary is None else self.rotary(positions, x.dtype)
-        for block in self.blocks:
+        parts = self._parts(cache)
+        for block in parts.blocks:
             x = block(x, layout, cache, rotary)
         if cache is not None:
             cache.advance(time)
-        return self.norm(x)
+        return parts.norm(x)
+
+    def _parts(self, cache: KVCache | None) -> Parts:
+        """The modules themselves; with a cache, where tokens come a few at a time, the straight way through them."""
+        if cache is None:
+            return Parts(self.blocks, self.norm, self.head)
+        if cache.way is None or cache.way[0] != hooks_so_far():
+            blocks = [straight(block) for block in self.blocks]
+            cache.way = hooks_so_far(), Parts(blocks, straight(self.norm), straight(self.head))
+        return cache.way[1]
+
+
+class Parts(NamedTuple):
+    """What a pass calls, in order: each block with (x, layout, cache, rotary), then norm and head with x."""
+
+    blocks: Iterable[Callable]
+    norm: Callable
+    head: Callable
 
 
 def _embedding(rows: int, columns: int) -> nn.Embedding:
