@@ -1,4 +1,4 @@
-"""What every test shares: quiet threads, deterministic examples, and shapes checked as they are written in signatures."""
+"""What every test shares: quiet threads, the same examples each time, and shapes checked as signatures write them."""
 
 import os
 
