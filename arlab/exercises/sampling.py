@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 
@@ -52,9 +53,11 @@ def check_next_token_loop(student):
             return "the prompt was changed: your loop appended to the caller's list. Copy it first: ids = list(ids)."
     ids, steps = [3, 1, 4], 12
     path = _expected_loop(ids, steps, None)
-    for eos_id in (path[0], path[3]):
+    for eos_id in (path[0], path[3], 0):
         answer = _as_list(student(_Table(), list(ids), steps, eos_id=eos_id))
         expected = _expected_loop(ids, steps, eos_id)
+        if answer == path and eos_id == 0:
+            return "it ran past the end symbol 0: an id may be 0, which counts as false; ask `eos_id is not None`."
         if answer == path:
             return f"it ran past the end symbol {eos_id}: stop right after it has been chosen."
         if answer == expected[:-1]:
@@ -85,7 +88,7 @@ def _loop_diagnosis(answer, ids, steps, expected, model):
 
 
 def _as_list(answer):
-    if isinstance(answer, torch.Tensor):
+    if hasattr(answer, "flatten"):  # a tensor, or an array of NumPy
         answer = answer.flatten().tolist()
     if not isinstance(answer, (list, tuple)):
         return None
@@ -134,6 +137,10 @@ def loop_deaf_to_the_end(model, ids, max_new_tokens, eos_id=None):
     return loop_appending(model, ids, max_new_tokens)
 
 
+def loop_deaf_to_zero(model, ids, max_new_tokens, eos_id=None):
+    return loop_appending(model, ids, max_new_tokens, eos_id or None)
+
+
 def loop_dropping_the_end(model, ids, max_new_tokens, eos_id=None):
     new = loop_appending(model, ids, max_new_tokens, eos_id)
     return new[:-1] if new[-1] == eos_id else new
@@ -170,6 +177,7 @@ next_token_loop = Exercise(
         Wrong(loop_with_prompt, says="without the prompt"),
         Wrong(loop_one_short, says="one token too few"),
         Wrong(loop_deaf_to_the_end, says="ran past the end symbol"),
+        Wrong(loop_deaf_to_zero, says="eos_id is not None"),
         Wrong(loop_dropping_the_end, says="end symbol is missing"),
         Wrong(loop_changing_the_prompt, says="the prompt was changed"),
         Wrong(loop_last_token_only, says="only one token at a time"),
@@ -236,6 +244,15 @@ def _zero_diagnosis(student):
         return "t = 0 left the distribution as it was; it means argmax."
     if not torch.allclose(got, expected, atol=1e-9):
         return f"at t = 0 the softmax of your answer should be {expected.tolist()}; it is {got.tolist()}."
+    for x in (tied[0], tied[:, None]):
+        try:
+            right = torch.equal(student(x.clone(), 0).argmax(-1), x.argmax(-1))
+        except (IndexError, RuntimeError):
+            right = False
+        if not right:
+            return (
+                f"t = 0 works for (rows, vocab), not for shape {tuple(x.shape)}: the axis to use is the last, dim=-1."
+            )
     return None
 
 
@@ -290,6 +307,12 @@ def temperature_in_place(logits, t):
     return logits.div_(t)
 
 
+def temperature_counting_axes_from_the_front(logits, t):
+    if t == 0:
+        return torch.full_like(logits, -math.inf).scatter(1, logits.argmax(1, keepdim=True), 0.0)
+    return temperature_by_cases(logits, t)
+
+
 def temperature_with_ties(logits, t):
     if t < 0:
         raise ValueError
@@ -324,6 +347,7 @@ apply_temperature = Exercise(
         Wrong(temperature_nan_at_zero, says="t = 0 gives NaN"),
         Wrong(temperature_in_place, says="changed in place"),
         Wrong(temperature_with_ties, says="share the probability"),
+        Wrong(temperature_counting_axes_from_the_front, says="dim=-1"),
         Wrong(temperature_ignoring_zero, says="left the distribution as it was"),
         Wrong(temperature_below_zero, says="negative t was accepted"),
     ),
@@ -347,7 +371,7 @@ def check_draw_one(student):
             answer = student(weights.clone(), u)
             if isinstance(answer, torch.Tensor) and answer.numel() == 1:
                 answer = answer.item()
-            if isinstance(answer, bool) or not isinstance(answer, int):
+            if isinstance(answer, bool) or not isinstance(answer, Integral):  # NumPy's integers are Integral too
                 return f"return the id as an int; you returned {type(answer).__name__}."
             expected = draw_by_walking(weights, u)
             if answer != expected:

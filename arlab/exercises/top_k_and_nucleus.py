@@ -27,10 +27,9 @@ def _form_problem(answer, given, logits):
         if (answer >= 0).all():
             return "you returned probabilities; return logits, with -inf for what is removed."
     moved = kept & (answer != logits)
-    if moved.any() and (answer[moved] == 0).all():
-        return "removed tokens have the logit 0, which is a probability like any other; they need -inf."
-    if moved.any() and answer[moved].max() < -1e3:
-        return "removed tokens have a large negative logit; use -inf, so that their probability is exactly 0."
+    if moved.any() and kept.all() and (answer[moved] == answer[moved][0]).all():
+        value = float(answer[moved][0]) + 0.0  # -0 becomes 0
+        return f"removed tokens have the logit {value:g}; they need -inf, since no finite logit means never."
     if moved.any():
         if torch.equal(answer.amax(-1), logits.amax(-1)):
             return "the logits left their own ids: after sorting, map the result back to the order of the ids."
@@ -40,6 +39,13 @@ def _form_problem(answer, given, logits):
 
 def _kept(answer):
     return answer > NEVER
+
+
+_MANY_TIES = (torch.arange(200) * 7 % 20).float().expand(2, 200)  # each of 20 logits ten times
+_UNSTABLE = (
+    "with many equal logits you did not keep the lowest ids among equals: torch.topk and a plain sort promise no order "
+    "there; sort with stable=True."
+)
 
 
 # ---------------------------------------------------------------------------------------------------- top_k_filter
@@ -86,6 +92,8 @@ def _top_k_ties(student):
             )
         if kept != expected:
             return f"of {values} with k = {k} keep the ids {expected} (the lowest among equals); you kept {kept}."
+    if not torch.equal(_kept(student(_MANY_TIES.clone(), 55)), _kept(top_k_by_rank(_MANY_TIES, 55))):
+        return _UNSTABLE
     return None
 
 
@@ -118,6 +126,11 @@ def top_k_by_counting(logits, k):
 def top_k_all_ties(logits, k):
     k = min(k, logits.size(-1))
     return logits.masked_fill(logits < logits.topk(k).values[..., -1:], NEVER)
+
+
+def top_k_by_topk(logits, k):
+    best = logits.topk(min(k, logits.size(-1)))
+    return torch.full_like(logits, NEVER).scatter(-1, best.indices, best.values)
 
 
 def top_k_strict(logits, k):
@@ -165,9 +178,10 @@ top_k_filter = Exercise(
     right=(top_k_by_rank, top_k_by_counting),
     wrong=(
         Wrong(top_k_all_ties, says="equal logits at the border all passed"),
+        Wrong(top_k_by_topk, says="stable=True"),
         Wrong(top_k_strict, says="one token short"),
         Wrong(top_k_in_place, says="changed in place"),
-        Wrong(top_k_zeros, says="the logit 0"),
+        Wrong(top_k_zeros, says="the logit 0;"),
         Wrong(top_k_crashing, says="keeps everything"),
         Wrong(top_k_smallest, says="least probable"),
         Wrong(top_k_over_everything, says="in each row"),
@@ -197,6 +211,11 @@ def check_nucleus_filter(student):
         if not torch.equal(mine, expected):
             sizes, yours = expected.sum(-1).flatten().tolist(), mine.sum(-1).flatten().tolist()
             plain = f"with p = {p} the rows should keep {sizes} tokens, the most probable ones; you kept {yours}."
+            if sizes == yours:
+                plain = (
+                    f"with p = {p} you kept as many as you should, but others. Is the mask in the order of ids, and "
+                    "do the lowest ids stay among equals?"
+                )
             return _nucleus_diagnosis(cases, kept) or plain
     return _nucleus_edges(student)
 
@@ -211,6 +230,7 @@ def _nucleus_diagnosis(cases, kept):
         (nucleus_dropping_the_border, "the boundary token is missing: the token with which the mass reaches p stays."),
         (nucleus_one_too_many, "one token too many: stop with the token that reaches p; you took the next one too."),
         (nucleus_ascending, "you added up from the least probable token: sort in descending order."),
+        (nucleus_unsorted, "you added up in the order of the ids: sort by probability first, in descending order."),
         (
             nucleus_not_mapped_back,
             "the mask is in sorted order: map it back to the ids (scatter it to the sorted ids).",
@@ -239,6 +259,8 @@ def _nucleus_edges(student):
     equal = _kept(student(torch.zeros(4, dtype=torch.float64), 0.5)).tolist()
     if equal != [True, True, False, False]:
         return f"four equal tokens and p = .5: keep ids 0 and 1, the lowest (a stable sort); you kept {equal}."
+    if not torch.equal(_kept(student(_MANY_TIES.clone(), 0.97)), _kept(nucleus_by_scatter(_MANY_TIES, 0.97))):
+        return _UNSTABLE
     logits = torch.tensor([[3.0, -2.0, 0.5, 1.0], [-1.0, 4.0, -3.0, -20.0]])
     if not torch.equal(student(logits.clone(), 1.0), logits):
         return "p = 1 should keep every token."
@@ -301,6 +323,11 @@ def nucleus_ascending(logits, p):
     return logits.masked_fill(~torch.zeros_like(kept).scatter(-1, order, kept), NEVER)
 
 
+def nucleus_unsorted(logits, p):
+    probabilities = logits.double().softmax(-1)
+    return logits.masked_fill(probabilities.cumsum(-1) - probabilities >= p, NEVER)
+
+
 def nucleus_not_mapped_back(logits, p):
     ordered = logits.double().softmax(-1).sort(dim=-1, descending=True).values
     return logits.masked_fill(ordered.cumsum(-1) - ordered >= p, NEVER)
@@ -339,6 +366,7 @@ nucleus_filter = Exercise(
         Wrong(nucleus_one_too_many, says="one token too many"),
         Wrong(nucleus_exceeding, says="exceeds p"),
         Wrong(nucleus_ascending, says="least probable"),
+        Wrong(nucleus_unsorted, says="in the order of the ids"),
         Wrong(nucleus_not_mapped_back, says="map it back"),
         Wrong(nucleus_left_sorted, says="map the result back"),
         Wrong(nucleus_by_threshold, says="with 1 - p"),
@@ -352,16 +380,20 @@ nucleus_filter = Exercise(
 
 def check_min_p_filter(student):
     g = torch.Generator().manual_seed(12)
-    for shape in ((8,), (3, 9), (2, 2, 7)):
-        logits = 2 * torch.randn(shape, generator=g) + 3
-        for p in (0.05, 0.3, 0.7):
-            given = logits.clone()
-            answer = student(given, p)
-            problem = _form_problem(answer, given, logits)
-            if problem:
-                return problem
-            if not torch.equal(_kept(answer), _kept(min_p_by_logits(logits, p))):
-                return _min_p_diagnosis(_kept(answer), logits, p)
+    tensors = [2 * torch.randn(shape, generator=g) + 3 for shape in ((8,), (3, 9), (2, 2, 7))]
+    cases, kept = [(logits, p) for logits in tensors for p in (0.05, 0.3, 0.7)], []
+    for logits, p in cases:
+        given = logits.clone()
+        answer = student(given, p)
+        problem = _form_problem(answer, given, logits)
+        if problem:
+            return problem
+        kept.append(_kept(answer))
+    for (logits, p), mine in zip(cases, kept, strict=True):
+        expected = _kept(min_p_by_logits(logits, p))
+        if not torch.equal(mine, expected):
+            sizes, yours = expected.sum(-1).flatten().tolist(), mine.sum(-1).flatten().tolist()
+            return _min_p_diagnosis(cases, kept) or f"with p = {p} keep {sizes} tokens of the rows; you kept {yours}."
     border = _POWERS.log()
     if not torch.equal(_kept(student(border.clone(), 0.49)), _POWERS >= 0.245):
         return "of .5, .25, .125, .125 with p = .49 the tokens of .5 and .25 stay."
@@ -371,20 +403,29 @@ def check_min_p_filter(student):
     return None
 
 
-def _min_p_diagnosis(kept, logits, p):
-    probabilities = logits.softmax(-1)
-    if torch.equal(kept, probabilities >= p * probabilities.max()):
-        return "you took the maximum over all rows; each row has its own best token (dim=-1, keepdim=True)."
-    if torch.equal(kept, probabilities >= p):
-        return "you compared with p itself; compare with p times the largest probability of the row."
-    if torch.equal(kept, logits >= p * logits.amax(-1, keepdim=True)):
-        return "you compared logits with p times the largest logit; a ratio of probabilities is a difference of logits."
-    if torch.equal(kept, _kept(nucleus_by_scatter(logits, p))):
-        return "that is top-p, the nucleus; min-p compares each token with the best one, without a cumulative sum."
-    if torch.equal(kept, ~_kept(min_p_by_logits(logits, p))):
-        return "the comparison is the wrong way round: you kept the tail."
-    expected = _kept(min_p_by_logits(logits, p)).sum(-1).flatten().tolist()
-    return f"with p = {p} the rows should keep {expected} tokens; you kept {kept.sum(-1).flatten().tolist()}."
+def _min_p_diagnosis(cases, kept):
+    """The known mistake that explains every answer, if there is one."""
+    known = (
+        (
+            min_p_over_everything,
+            "you took the maximum over all rows; each row has its own best token (dim=-1, keepdim=True).",
+        ),
+        (min_p_absolute, "you compared with p itself; compare with p times the largest probability of the row."),
+        (
+            min_p_of_logits,
+            "you compared logits with p times the largest logit; a ratio of probabilities is a difference of logits.",
+        ),
+        (min_p_without_log, "you compared a difference of logits with p; it is the log of a ratio, so use log(p)."),
+        (
+            min_p_nucleus,
+            "that is top-p, the nucleus; min-p compares each token with the best one, without a cumulative sum.",
+        ),
+        (min_p_reversed, "the comparison is the wrong way round: you kept the tail."),
+    )
+    for mistake, words in known:
+        if all(torch.equal(mine, _kept(mistake(*case))) for case, mine in zip(cases, kept, strict=True)):
+            return words
+    return None
 
 
 def min_p_by_logits(logits, p):
@@ -404,6 +445,10 @@ def min_p_absolute(logits, p):
 
 def min_p_of_logits(logits, p):
     return logits.masked_fill(logits < p * logits.amax(-1, keepdim=True), NEVER)
+
+
+def min_p_without_log(logits, p):
+    return logits.masked_fill(logits - logits.amax(-1, keepdim=True) < -p, NEVER)
 
 
 def min_p_over_everything(logits, p):
@@ -430,6 +475,7 @@ min_p_filter = Exercise(
     wrong=(
         Wrong(min_p_absolute, says="compared with p itself"),
         Wrong(min_p_of_logits, says="difference of logits"),
+        Wrong(min_p_without_log, says="use log(p)"),
         Wrong(min_p_over_everything, says="over all rows"),
         Wrong(min_p_nucleus, says="that is top-p"),
         Wrong(min_p_reversed, says="wrong way round"),

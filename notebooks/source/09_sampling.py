@@ -26,7 +26,8 @@
 # - say what a temperature of 0.1, 1 and 100 does to a distribution, with numbers;
 # - decide whether one should simply sample, if the model were perfect.
 #
-# **Time** 75 minutes. **Before this** softmax and the causal mask (04), SmolLM2 in your own classes (08).
+# **Time** 75 minutes. **Before this** softmax and log-probabilities ([00](00_start_here.ipynb)); the causal mask (04) and
+# the model from inside (08) help, but you can do without.
 # **Follows** lecture 000 (inference), lecture 003 (generation step by step), lecture 004 (decoding).
 #
 # [← 08 A real language model](08_real_llm.ipynb) · [10 Top-k and nucleus →](10_top_k_and_nucleus.ipynb)
@@ -249,7 +250,7 @@ plt.show()
 # *Figure: four steps of the loop, a row each. Blue: the last token read, whose position makes the prediction. Orange: the token chosen, which is the last one read in
 # the row below, one position further. Grey: read as well (the blue one attends to them), their own predictions unused.*
 #
-# Each step takes the next position (SmolLM2 turns queries and keys by it, notebook 05; GPT-2 adds a position vector here). And the input is a
+# Each step takes the next position (SmolLM2 turns queries and keys by it, notebook 08; GPT-2 adds a position vector here). And the input is a
 # **looked-up embedding of the chosen token**. Lecture 003 writes a hat on it, $\hat x_t$, as for an estimate; it is a row of a table.
 #
 # What does leave the network is a hidden vector $h$. The logits compare it with the embedding of every token, $z = E h$:
@@ -300,7 +301,7 @@ plt.show()
 # %% [markdown]
 # *Figure: the probability of " Maria" against the length of the context: near zero until the first sentence comes into view.*
 #
-# What lies outside the context does not exist for the model. SmolLM2's limit is 8,192 tokens, and the lab refuses to pass it in silence:
+# What lies outside the context does not exist for the model. SmolLM2's limit is 8,192 tokens, and the lab does not pass it in silence:
 
 # %%
 try:
@@ -355,8 +356,8 @@ ax.set(xlabel="step", ylabel="p(chosen token)", ylim=(0, 1.02), title="Greedy gr
 plt.show()
 
 # %% [markdown]
-# *Figure: the probability of the token that greedy chose, at each of 80 steps. It starts low and uneven; once the sentence has come back, nearly every
-# token has a probability close to 1.*
+# *Figure: the probability of the token that greedy chose, at each of 80 steps. It starts low and uneven; each time the sentence comes back, its
+# tokens are more probable than the time before.*
 #
 # The loop feeds itself: a sentence that has occurred twice is the best prediction for what comes third, and each round makes the model surer.
 # No single step is wrong. The rule is.
@@ -448,7 +449,7 @@ for row in range(3):
     print(f"{length:2} tokens, ended: {ended!s:5} {tokenizer.decode(answers.tokens(row))!r}")
 
 # %% [markdown]
-# Row 1 ran into the limit, the others ended by themselves. **Before you run:** what happens to the first answer if nobody looks for the end symbol?
+# The second answer ran into the limit, the others ended by themselves. **Before you run:** what happens to the first answer if nobody looks for the end symbol?
 
 # %%
 on_and_on = greedy(model, chats[0], max_new_tokens=30).tokens()
@@ -687,7 +688,7 @@ plt.show()
 # *Figure: for each way to draw, the mass of impossible sequences and the total variation distance from the true law; both bars are zero for the perfect model, sampled.*
 #
 # So: **a perfect model should just be sampled**, if you want texts that are like the data. The distance is 0, and every change to the distribution, the greedy one most of
-# all, makes it worse. A nearly perfect model is another matter: 3 % of nonsense at a step has become 16 % of the sequences in five steps (and would be
+# all, makes it worse. A nearly perfect model is another matter: 3 % of nonsense at a step ($\varepsilon \cdot 4/6$) has become 16 % of the sequences in five steps (and would be
 # $1 - .967^{100} \approx 97\,\%$ in a hundred). There, cutting the tail before drawing brings the sampled law *closer* to the truth (.156 → .007). Cooling it also removes most of the nonsense
 # (.003), but it pulls the law away from the truth on the other side. That is the reason for the rest of this notebook and for the next. And if you want the one most probable answer rather than a typical one, you would not sample even from a perfect model.
 #
@@ -700,6 +701,7 @@ plt.show()
 # Ratios between probabilities are raised to the power $1/\tau$: a token twice as probable is four times as probable at $\tau = .5$, and only 1.41 times at $\tau = 2$.
 #
 # **Before you run:** at $T = 100$, is " Paris" still the most probable token? What will its probability be: .77, .1, or something like 1/49,152?
+# And at $T = .1$?
 
 # %%
 z = next_token_logits(prompt)
@@ -711,10 +713,12 @@ for t in (0.1, 0.5, 1, 2, 100):
     print(f"{t:<7}" + "".join(f"{p[i]:12.6f}" for i in best) + f"{entropy:14.4f}      {strings[int(p.argmax())]!r}")
 V = model.vocab_size
 print(f"uniform: 1/V = {1 / V:.6f}, log2 V = {math.log2(V):.4f} bits (ln V = {math.log(V):.4f} nats)")
+cat = [float((next_token_logits("The cat sat on the") / t).softmax(-1).max()) for t in (1, 0.1)]
+print(f"'The cat sat on the': the best token ' cat' has {cat[0]:.4f} at T = 1 and {cat[1]:.4f} at T = .1")
 
 # %% [markdown]
-# At .1 the distribution is a point on " Paris": sampling from it *is* greedy decoding, to all digits shown. At 100 it is all but uniform, every token near 1/V, and yet
-# " Paris" still leads. The **entropy** $H = -\sum_v \hat y_v \log_2 \hat y_v$ measures how undecided the distribution is, in bits: 0 when one token is certain, $\log_2 V$ when all are equal.
+# At .1 the distribution is a point on " Paris": sampling from it *is* greedy decoding, to all digits shown. Where the model is undecided, .1 is not yet 0:
+# " cat" gets .97, so that about one draw in forty takes another token. At 100 the distribution is all but uniform, every token near 1/V, and yet " Paris" still leads. The **entropy** $H = -\sum_v \hat y_v \log_2 \hat y_v$ measures how undecided the distribution is, in bits: 0 when one token is certain, $\log_2 V$ when all are equal.
 
 # %%
 grid = torch.logspace(-1.3, 2.3, 60, dtype=torch.float64)
@@ -919,7 +923,7 @@ for row, row_ids in enumerate(ragged):
 # **4. What happens to the distribution at a temperature of 100? Of 0.1? In the limits?**
 #
 # <details><summary>Answer</summary>
-# At 100 it is nearly uniform: " Paris" fell from .77 to .000025, just above 1/V, entropy 15.58 of 15.58 bits, draws are random tokens. At .1 it is nearly a point: " Paris" has 1.000000, sampling is greedy in effect. T → 0 is the
+# At 100 it is nearly uniform: " Paris" fell from .77 to .000025, just above 1/V, entropy 15.58 of 15.58 bits, draws are random tokens. At .1 it is nearly a point: " Paris" has 1.000000, and even " cat", .07 at T = 1, has .97; sampling is all but greedy. T → 0 is the
 # argmax, T → ∞ is uniform over the vocabulary.
 # </details>
 #
