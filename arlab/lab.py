@@ -81,6 +81,7 @@ def _report(lab: Lab) -> str:
         card = torch.cuda.get_device_properties(lab.device)
         where = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
     else:
-        where = f"{platform.machine()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        where = f"{platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
     precision = str(lab.dtype).removeprefix("torch.")
     return f"arlab on {lab.device.type} ({where}), {precision}, torch {torch.__version__}, seed {lab.seed}"

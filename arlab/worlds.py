@@ -101,10 +101,18 @@ class TreeLM:
                 yield from self._walk((*prefix, token), mass * p)
 
     def logprob(self, ids: Sequence[int]) -> float:
-        """log p(ids): the sum of the log-probabilities of its tokens (the chain rule)."""
+        """log p(ids): the sum of the log-probabilities of its tokens (the chain rule); -inf beyond a sequence's end.
+
+        Raises:
+            ValueError: a token that the vocabulary does not have.
+            KeyError: a prefix that the table does not have, when there is no default.
+        """
         total = 0.0
         for t, token in enumerate(ids):
-            p = self.distribution(ids[:t])[token]
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(f"ids[{t}] is {token}; ids must lie between 0 and {self.vocab_size - 1}")
+            ended = t >= self.max_length or self.eos_id in ids[:t]
+            p = 0.0 if ended else self.distribution(ids[:t])[token]
             total += math.log(p) if p > 0 else -math.inf
         return total
 

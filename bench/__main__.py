@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(section: str, rounds: int) -> list[dict]:
-    # Imported here: the slider needs no torch, and a missing Chromium should not stop the rest.
+    # Imported here: startup and slider need no transformers, and a missing Chromium stops no section before its own.
     if section == "slider":
         from bench.slider import rows
 

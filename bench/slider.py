@@ -1,6 +1,6 @@
 """From key press to painted frame: the next-token explorer's temperature slider at 49,152 tokens.
 
-    python bench/slider.py
+    python -m bench slider
 
 A saved page in headless Chromium; arrow keys are pressed on the slider as a student would, one at a time. The clock
 starts at the browser's own time stamp of the key press and stops when the frame with the new drawing has been
@@ -10,19 +10,17 @@ handed to the screen: the first task after the frame's painting work on the main
 from __future__ import annotations
 
 import math
-import os
 import random
-import shutil
 import statistics
 import tempfile
 from pathlib import Path
 
 import torch
 
+from tools.chromium import FLAGS, find_chromium
+
 VOCABULARY = 49_152
 GOAL_MS = 16.0
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 CLOCK = """
 () => {
@@ -76,12 +74,12 @@ def run(moves: int = 30) -> dict[str, float]:
     """
     from playwright.sync_api import sync_playwright
 
-    chromium = os.environ.get("ARLAB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    chromium = find_chromium()
     if chromium is None:
         raise RuntimeError("no Chromium: install one or set ARLAB_CHROMIUM to its path")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         path = explorer().save_html(Path(folder) / "explorer.html")
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         page = browser.new_page(viewport={"width": 960, "height": 900})
         page.set_content("<input type=range>")
         bare = press_and_time(page, "input", moves)

@@ -154,19 +154,35 @@ Filter = Callable[[Tensor], Tensor]
 
 
 def stages(filters: Sequence[Filter], logits: Logits) -> tuple[tuple[Filter, Tensor], ...]:
-    """Each filter with the logits that it left, in the order applied: what the pipeline view draws."""
+    """Each filter with the logits that it left, in the order applied: what the pipeline view draws.
+
+    Raises:
+        ValueError: a filter that returns another shape than it was given; what the filters themselves refuse.
+    """
     seen = []
     for filter_ in filters:
-        logits = filter_(logits)
+        logits = _filtered(filter_, logits)
         seen.append((filter_, logits))
     return tuple(seen)
 
 
 def apply(filters: Sequence[Filter], logits: Logits) -> Logits:
-    """The logits after every filter, in the order written."""
+    """The logits after every filter, in the order written; errors as in `stages`."""
     for filter_ in filters:
-        logits = filter_(logits)
+        logits = _filtered(filter_, logits)
     return logits
+
+
+def _filtered(filter_: Filter, logits: Logits) -> Logits:
+    # A filter of one's own may work in place (logits[...] = -inf): it gets a copy, for the raw logits are still needed.
+    ours = isinstance(filter_, (Temperature, TopK, TopP, MinP))
+    left = filter_(logits if ours else logits.clone())
+    if not isinstance(left, Tensor) or left.shape != logits.shape:
+        what = f"shape {tuple(left.shape)}" if isinstance(left, Tensor) else type(left).__name__
+        raise ValueError(
+            f"the filter {filter_!r} returned {what}; needed: logits of the shape given, {tuple(logits.shape)}"
+        )
+    return left
 
 
 def check_temperature(t: float) -> None:

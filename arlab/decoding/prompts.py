@@ -5,9 +5,11 @@ Left padding exists only here. Inside, row r's tokens stand at positions 0 .. le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -81,6 +83,8 @@ def model_device(model: LanguageModel) -> torch.device:
 
 
 def _rows(prompt, mask: Tensor | None) -> list[list[int]]:
+    if isinstance(prompt, np.ndarray):
+        prompt = torch.as_tensor(prompt)
     if isinstance(prompt, Tensor):
         if prompt.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"a prompt must hold integer ids; got {prompt.dtype}")
@@ -88,12 +92,24 @@ def _rows(prompt, mask: Tensor | None) -> list[list[int]]:
             raise ValueError(f"a prompt must be (batch, time) or (time,), at least one row; got {tuple(prompt.shape)}")
         rows = prompt.tolist() if prompt.dim() == 2 else [prompt.tolist()]
     else:
-        rows = [list(row) for row in prompt] if prompt and not isinstance(prompt[0], int) else [list(prompt)]
-        for row in rows:
-            for i in row:
-                if isinstance(i, bool) or not isinstance(i, int):
-                    raise TypeError(f"a prompt must hold integer ids; got {i!r}")
+        rows = [_integers(row) for row in prompt] if _holds_rows(prompt) else [_integers(prompt)]
     return rows if mask is None else _strip_padding(rows, mask)
+
+
+def _holds_rows(prompt) -> bool:
+    """Whether any entry is a row of ids itself (a tensor of one id is not)."""
+    rows = prompt if isinstance(prompt, Sequence) else ()
+    return any(getattr(row, "ndim", 0) or (isinstance(row, Sequence) and not isinstance(row, str)) for row in rows)
+
+
+def _integers(ids) -> list[int]:
+    """The ids as Python's own integers; those of NumPy and torch serve as well."""
+    if not isinstance(ids, Iterable):
+        raise TypeError(f"a prompt must hold integer ids; got {ids!r}")
+    for i in ids:
+        if isinstance(i, bool) or not hasattr(i, "__index__"):  # 1.5 has none; int() would cut it to 1
+            raise TypeError(f"a prompt must hold integer ids; got {i!r}")
+    return [operator.index(i) for i in ids]
 
 
 def _strip_padding(rows: list[list[int]], mask: Tensor) -> list[list[int]]:

@@ -28,12 +28,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--timeout", type=int, default=300, help="seconds a cell may take (default 300)")
     options = parser.parse_args(arguments)
     rows: dict[str, dict[str, str]] = {}
-    for path in options.notebooks:
+    for path in found(options.notebooks):
         rows[str(path)] = grade(path, run=not options.stored, timeout=options.timeout)
         print(line(str(path), rows[str(path)]), flush=True)
     if options.csv is not None:
         write_csv(options.csv, rows)
     return 0
+
+
+def found(paths: list[Path]) -> list[Path]:
+    """The paths, with `*` filled in where the shell has not done it (Windows leaves it to the program)."""
+    return [match for path in paths for match in (sorted(path.parent.glob(path.name)) if "*" in path.name else [path])]
 
 
 def grade(path: Path, *, run: bool = True, timeout: int = 300) -> dict[str, str]:

@@ -31,7 +31,7 @@ def _check_attention_weights(student):
         k = torch.randn(*lead, keys, d_k, generator=generator)
         expected = attention_weights_of(q, k)
         try:
-            answer = student(q, k)
+            answer = student(q.clone(), k.clone())
         except Exception as error:
             if not lead or isinstance(error, (NotAttempted, NotImplementedError)):
                 raise
@@ -63,7 +63,15 @@ def _name_weights(answer, q, k):
             f"you divided by the root of the number of keys, {keys}; d_k is the width of a key.",
             (raw / keys**0.5).softmax(-1),
         ),
+        (
+            f"you divided by the root of the number of queries, {q.size(-2)}; d_k is the width of a key, k.size(-1).",
+            (raw / q.size(-2) ** 0.5).softmax(-1),
+        ),
         ("these are scaled scores, not weights yet: the softmax is missing.", raw / math.sqrt(d_k)),
+        (
+            "you divided each score by the sum of its row: softmax takes e^score first, which is never negative.",
+            raw / raw.sum(-1, keepdim=True),
+        ),
         (
             "your columns sum to 1 and the rows do not: take the softmax over the keys, dim=-1.",
             (raw / math.sqrt(d_k)).softmax(-2),
@@ -99,7 +107,9 @@ attention_weights = Exercise(
         Wrong(lambda q, k: (q @ k.transpose(-2, -1) * q.size(-1) ** 0.5).softmax(-1), says="you multiplied by"),
         Wrong(lambda q, k: (q @ k.transpose(-2, -1)).softmax(-1) / q.size(-1) ** 0.5, says="after the softmax"),
         Wrong(lambda q, k: (q @ k.transpose(-2, -1) / k.size(-2) ** 0.5).softmax(-1), says="the number of keys"),
+        Wrong(lambda q, k: (q @ k.transpose(-2, -1) / q.size(-2) ** 0.5).softmax(-1), says="the number of queries"),
         Wrong(lambda q, k: q @ k.transpose(-2, -1) / q.size(-1) ** 0.5, says="softmax is missing"),
+        Wrong(lambda q, k: (q @ k.mT) / (q @ k.mT).sum(-1, keepdim=True), says="takes e^score first"),
         Wrong(lambda q, k: (q @ k.transpose(-2, -1) / q.size(-1) ** 0.5).softmax(-2), says="over the keys, dim=-1"),
         Wrong(
             lambda q, k: (q @ k.reshape(*k.shape[:-2], k.size(-1), k.size(-2)) / q.size(-1) ** 0.5).softmax(-1),
@@ -136,7 +146,7 @@ def _check_one_head(student):
         W_Q, W_K, W_V = (torch.randn(d_m, width, generator=generator) for width in (d_k, d_k, d_v))
         expected = one_head_of(x, W_Q, W_K, W_V)
         try:
-            answer = student(x, W_Q, W_K, W_V)
+            answer = student(x.clone(), W_Q.clone(), W_K.clone(), W_V.clone())
         except Exception as error:
             if not lead or isinstance(error, (NotAttempted, NotImplementedError)):
                 raise
@@ -156,6 +166,7 @@ def _name_head(answer, expected, x, W_Q, W_K, W_V):
         ("A averages the values V = x W_V; you averaged the inputs x themselves.", A @ x),
         ("the softmax came without the scale: divide the scores by sqrt(d_k).", raw.softmax(-1) @ V),
         ("you divided by d_k; the scale is its square root.", (raw / d_k).softmax(-1) @ V),
+        ("the softmax is missing: you averaged the values with scaled scores, not with weights.", raw / d_k**0.5 @ V),
         (
             "you divided by the root of d_m, the width of x; the dot product runs over d_k numbers.",
             (raw / math.sqrt(x.size(-1))).softmax(-1) @ V,
@@ -204,6 +215,7 @@ one_head = Exercise(
         Wrong(lambda x, q, k, v: ((x @ q) @ (x @ k).mT / k.size(1) ** 0.5).softmax(-1) @ x, says="the inputs x"),
         Wrong(lambda x, q, k, v: ((x @ q) @ (x @ k).mT).softmax(-1) @ (x @ v), says="without the scale"),
         Wrong(lambda x, q, k, v: ((x @ q) @ (x @ k).mT / k.size(1)).softmax(-1) @ (x @ v), says="its square root"),
+        Wrong(lambda x, q, k, v: ((x @ q) @ (x @ k).mT / k.size(1) ** 0.5) @ (x @ v), says="softmax is missing"),
         Wrong(lambda x, q, k, v: ((x @ q) @ (x @ k).mT / x.size(-1) ** 0.5).softmax(-1) @ (x @ v), says="root of d_m"),
         Wrong(lambda x, q, k, v: ((x @ q) @ (x @ k).mT / v.size(1) ** 0.5).softmax(-1) @ (x @ v), says="root of d_v"),
         Wrong(
@@ -242,7 +254,7 @@ def _check_merge_heads(student):
     for rows, heads, time, d_head in ((1, 2, 3, 4), (2, 3, 3, 3), (2, 1, 5, 4), (3, 4, 1, 2)):
         z = torch.arange(rows * heads * time * d_head, dtype=torch.float32).view(rows, heads, time, d_head)
         expected = merge_heads_of(z)
-        answer = student(z)
+        answer = student(z.clone())
         if close(answer, expected):
             continue
         if isinstance(answer, torch.Tensor) and answer.dim() == 4:

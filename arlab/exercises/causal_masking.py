@@ -28,7 +28,7 @@ def _check_causal_mask(student):
         if problem:
             return f"{problem} Queries are rows, keys are columns."
         if answer.dtype != torch.bool:
-            if torch.isneginf(answer).any():
+            if (answer < 0).any():  # -inf, or a large negative number in its place
                 return "0 and -inf is the form that is added to the scores; here return booleans, True = may attend."
             if torch.equal(answer.bool(), expected):
                 return f"the pattern is right, the dtype is {answer.dtype}: return booleans (.bool())."
@@ -94,6 +94,7 @@ causal_mask = Exercise(
             says="see each other's future",
         ),
         Wrong(lambda q, k: torch.full((q, k), -torch.inf).triu(k - q + 1), says="added to the scores"),
+        Wrong(lambda q, k: torch.full((q, k), -1e9).triu(k - q + 1), says="added to the scores"),
         Wrong(lambda q, k: torch.ones(q, k).tril(k - q), says="the dtype is torch.float32"),
         Wrong(lambda q, k: torch.ones(k, k, dtype=torch.bool).tril(), says="should have shape (1, 5)"),
     ),
@@ -150,6 +151,8 @@ def _name_weights(answer, expected, scores, mask):
     if answer.isnan().any():
         if empty.any():
             return "a row with nothing to attend to gives NaN (0 / 0), and NaN spreads. Its weights should all be 0."
+        if scores.abs().max() < 100:
+            return "NaN, where each row has something to attend to: 0 times infinity is one way to it. Use masked_fill."
         return "NaN: a masked score towers over the rest, so nothing was left to renormalise. Mask before the softmax."
     if empty.any() and close(answer[~empty], expected[~empty]):
         return (
@@ -223,6 +226,7 @@ apply_mask = Exercise(
         Wrong(lambda s, m: (s + m).softmax(-1), says="only adds 1"),
         Wrong(lambda s, m: s.masked_fill(~m, -10.0).softmax(-1), says="must be exactly 0"),
         Wrong(lambda s, m: s.masked_fill(~m, -torch.inf).softmax(-2).nan_to_num(), says="down the columns"),
+        Wrong(lambda s, m: (s - (~m) * torch.inf).softmax(-1), says="0 times infinity"),
         Wrong(_renormalise, says="renormalising after the softmax"),
         Wrong(_in_place, says="changed its argument"),
     ),

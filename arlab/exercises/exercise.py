@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import re
 import textwrap
 import traceback
 from collections.abc import Callable
@@ -81,8 +82,10 @@ class Exercise:
         return Fold("Hint", self.hint_text)
 
     def solution(self) -> Fold:
-        """One right answer, folded."""
-        return Fold("One solution", textwrap.dedent(inspect.getsource(self.right[0])).rstrip(), code=True)
+        """One right answer, folded, under the name that the student's function has."""
+        source = textwrap.dedent(inspect.getsource(self.right[0])).rstrip()
+        own_name = self.name.split(".")[-1]
+        return Fold("One solution", re.sub(rf"\b{self.right[0].__name__}\b", own_name, source), code=True)
 
 
 def _watched(student: Callable) -> Callable:

@@ -19,7 +19,7 @@ def _normal(*shape: int, seed: int = 0) -> Tensor:
 
 def _check_rms_norm(student) -> str | None:
     x, weight, eps = _normal(2, 3, 8) + 0.5, 1 + _normal(8, seed=1).abs(), 0.1  # a mean and an eps that are felt
-    expected = _by_rsqrt(x, weight, eps)
+    expected = rms_norm_of(x, weight, eps)
     answer = student(x.clone(), weight.clone(), eps)
     if problem := shape_problem(answer, expected):
         return problem
@@ -31,10 +31,10 @@ def _check_rms_norm(student) -> str | None:
             "the values differ: divide x by sqrt(mean(x^2) + eps), the mean over the features, then multiply by weight."
         )
     single = _normal(5, seed=2)
-    if not close(student(single.clone(), torch.ones(5), 1e-5), _by_rsqrt(single, torch.ones(5), 1e-5)):
+    if not close(student(single.clone(), torch.ones(5), 1e-5), rms_norm_of(single, torch.ones(5), 1e-5)):
         return "it fails for a single vector of shape (5,): take the mean over the last axis, dim=-1."
     if not close(student(torch.zeros(2, 4), torch.ones(4), 1e-5), torch.zeros(2, 4)):
-        return "a vector of zeros should stay zeros: without eps under the root it becomes 0/0."
+        return "a vector of zeros should stay zeros."
     return None
 
 
@@ -63,6 +63,10 @@ def _no_root(x, weight, eps):
     return x / (x.square().mean(dim=-1, keepdim=True) + eps) * weight
 
 
+def _no_eps(x, weight, eps):
+    return x / x.square().mean(dim=-1, keepdim=True).sqrt() * weight
+
+
 def _std(x, weight, eps):
     return x / torch.sqrt(x.var(dim=-1, keepdim=True, correction=0) + eps) * weight
 
@@ -73,6 +77,7 @@ _RMS_MISTAKES = (
     (_eps_outside, "eps stands outside the root; it belongs under it, sqrt(mean(x^2) + eps)."),
     (_sum_not_mean, "you divided by the length of x, the root of the sum of squares; RMS is the root of their mean."),
     (_no_root, "the square root is missing: you divided by the mean square."),
+    (_no_eps, "the eps given is missing: it belongs under the root, sqrt(mean(x^2) + eps), or zeros give 0/0."),
     (_std, "you divided by the standard deviation, which subtracts the mean inside; RMS squares x itself."),
     (lambda x, w, eps: _over(x, w, eps, 1), "you took the mean over time: each token is normalised alone, dim=-1."),
     (lambda x, w, eps: _over(x, w, eps, 0), "you took the mean over the rows: each token is normalised alone, dim=-1."),
@@ -83,7 +88,8 @@ _RMS_MISTAKES = (
 )
 
 
-def _by_rsqrt(x, weight, eps):
+# Each exercise takes the name of its first right answer, so that the solution reads as the student's own cell would.
+def rms_norm(x, weight, eps):
     mean_square = x.square().mean(dim=-1, keepdim=True)  # one number for each token
     return x * torch.rsqrt(mean_square + eps) * weight
 
@@ -93,12 +99,13 @@ def _by_norm(x, weight, eps):
     return weight * x / (length**2 / x.shape[-1] + eps) ** 0.5
 
 
+rms_norm_of = rms_norm
 rms_norm = Exercise(
     name="real_llm.rms_norm",
     check=_check_rms_norm,
     hint_text="From the inside out: square x, take the mean over the last axis (keepdim=True), add eps, take the root; "
     "divide x by it, then multiply by weight. No mean is subtracted anywhere.",
-    right=(_by_rsqrt, _by_norm),
+    right=(rms_norm_of, _by_norm),
     wrong=(
         Wrong(_layer_norm, says="LayerNorm"),
         Wrong(lambda x, w, eps: _over(x, w, eps, 1 if x.dim() == 3 else -1), says="over time"),
@@ -108,6 +115,7 @@ rms_norm = Exercise(
         Wrong(_sum_not_mean, says="length of x"),
         Wrong(_no_root, says="square root is missing"),
         Wrong(_std, says="standard deviation"),
+        Wrong(_no_eps, says="eps given is missing"),
     ),
 )
 
@@ -117,7 +125,7 @@ rms_norm = Exercise(
 def _check_rope(student) -> str | None:
     x, base = _normal(2, 3, 4, 8), 100.0  # rows, heads, time, head_dim
     positions = torch.tensor([0, 1, 2, 5])
-    expected = _by_halves(x, positions, base)
+    expected = rope_of(x, positions, base)
     answer = student(x.clone(), positions.clone(), base)
     if problem := shape_problem(answer, expected):
         return problem
@@ -132,7 +140,7 @@ def _check_rope(student) -> str | None:
         return "the lengths are right, the directions are not: pair i turns by positions * base^(-2i/d), i from 0."
     for shape, where in (((6, 4), torch.arange(10, 16)), ((1, 1, 1, 16), torch.tensor([1000]))):
         x = _normal(*shape, seed=3)
-        if not close(student(x.clone(), where.clone(), 10_000.0), _by_halves(x, where, 10_000.0), 1e-3):
+        if not close(student(x.clone(), where.clone(), 10_000.0), rope_of(x, where, 10_000.0), 1e-3):
             return f"it fails for x of shape {shape} at positions {where[0]} to {where[-1]} with base 10000."
     return None
 
@@ -147,7 +155,7 @@ def _turn(x: Tensor, angles: Tensor, sign_first: float = -1.0, sign_second: floa
     return torch.cat([first, b * angles.cos() + sign_second * a * angles.sin()], dim=-1)
 
 
-def _by_halves(x, positions, base):
+def rope(x, positions, base):
     d = x.shape[-1]
     frequencies = base ** (-2 * torch.arange(d // 2) / d)  # radians a position, one for each pair
     angles = positions[:, None] * frequencies  # (time, d / 2)
@@ -199,6 +207,10 @@ def _half_exponent(x, positions, base):
     return _turn(x, _angles(x.shape[-1], positions, base, exponent=1.0))
 
 
+def _ever_faster(x, positions, base):
+    return _turn(x, _angles(x.shape[-1], positions, 1 / base))
+
+
 def _reversed_frequencies(x, positions, base):
     return _turn(x, _angles(x.shape[-1], positions, base).flip(-1))
 
@@ -211,15 +223,17 @@ _ROPE_MISTAKES = (
     (_ignores_positions, "you counted 0, 1, 2, ... yourself; use the positions given (a cache starts later)."),
     (_from_one, "your positions start at 1: a token at position 0 should come out as it went in."),
     (_half_exponent, "the exponent is -2i/d, not -i/d: i counts the pairs, and there are only d/2 of them."),
+    (_ever_faster, "the exponent's sign is lost: -2i/d makes later pairs slower, yours turn ever faster."),
     (_reversed_frequencies, "the speeds are in reverse: the first pair is the fastest, base^0 = 1 radian a position."),
 )
 
+rope_of = rope
 rope = Exercise(
     name="real_llm.rope",
     check=_check_rope,
     hint_text="Three steps. angles = positions[:, None] * base ** (-2 * torch.arange(d // 2) / d): shape (time, d/2). "
     "Cut x into its two halves a and b along the last axis. Put together a cos - b sin and a sin + b cos.",
-    right=(_by_halves, _by_complex),
+    right=(rope_of, _by_complex),
     wrong=(
         Wrong(_interleaved, says="neighbours"),
         Wrong(_one_sign, says="not a rotation"),
@@ -229,6 +243,7 @@ rope = Exercise(
         Wrong(_ignores_positions, says="positions given"),
         Wrong(_from_one, says="start at 1"),
         Wrong(_half_exponent, says="exponent"),
+        Wrong(_ever_faster, says="ever faster"),
         Wrong(_reversed_frequencies, says="reverse"),
     ),
 )
@@ -237,7 +252,7 @@ rope = Exercise(
 
 
 def _check_repeat_kv(student) -> str | None:
-    k, group = _normal(2, 3, 5, 4), 3  # rows, kv_heads, time, head_dim
+    k, group = _normal(2, 3, 5, 4), 2  # rows, kv_heads, time, head_dim: a group unlike the number of heads
     expected = k.repeat_interleave(group, dim=1)
     answer = student(k.clone(), group)
     if isinstance(answer, Tensor):
@@ -250,7 +265,7 @@ def _check_repeat_kv(student) -> str | None:
     if problem := shape_problem(answer, expected):
         return problem
     if close(answer, k.repeat(1, group, 1, 1)):
-        return "the order is 0, 1, 2, 0, 1, 2, ...; a group shares one key head, so it must be 0, 0, 0, 1, 1, 1, ..."
+        return "your order is 0, 1, 2, 0, 1, 2; a group (of 2 here) shares one key head: it must be 0, 0, 1, 1, 2, 2."
     if not close(answer, expected):
         return "query head h should get key/value head h // group, unchanged."
     if not close(student(k.clone(), 1), k):
@@ -261,7 +276,7 @@ def _check_repeat_kv(student) -> str | None:
     return None
 
 
-def _by_repeat_interleave(k, group):
+def repeat_kv(k, group):
     return k.repeat_interleave(group, dim=1)  # 0, 0, 0, 1, 1, 1, ...
 
 
@@ -280,13 +295,14 @@ repeat_kv = Exercise(
     check=_check_repeat_kv,
     hint_text="Query head h uses key head h // group. So with 3 key heads and group = 3 the order along axis 1 is "
     "0, 0, 0, 1, 1, 1, 2, 2, 2. torch has repeat and repeat_interleave: try both on torch.arange(3).",
-    right=(_by_repeat_interleave, _by_expand),
+    right=(repeat_kv, _by_expand),
     wrong=(
-        Wrong(lambda k, group: k.repeat(1, group, 1, 1), says="the order is 0, 1, 2"),
-        Wrong(_folded_wrongly, says="the order is 0, 1, 2"),
+        Wrong(lambda k, group: k.repeat(1, group, 1, 1), says="your order is 0, 1, 2"),
+        Wrong(_folded_wrongly, says="your order is 0, 1, 2"),
         Wrong(lambda k, group: k.repeat_interleave(group, dim=0), says="repeated the rows"),
         Wrong(lambda k, group: k.repeat_interleave(group, dim=2), says="along time"),
         Wrong(lambda k, group: k[:, :, None].expand(-1, -1, group, -1, -1), says="axis of its own"),
+        Wrong(lambda k, group: k[:, torch.arange(k.size(1) * group) // k.size(1)], says="h // group"),
         Wrong(lambda k, group: k.roll(1, dims=1).repeat_interleave(group, dim=1), says="h // group"),
     ),
 )

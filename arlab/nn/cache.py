@@ -8,6 +8,7 @@ next tokens. So padding cannot leak, and rolling back a rejected draft is the sa
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,16 +58,20 @@ class Layout:
             last = last[:1]
         return (torch.arange(self.keys, device=self.device) <= last[..., None])[:, None]
 
-    def mask(self, causal: bool) -> Bool[Tensor, "rows 1 time keys"] | None:
-        return self.causal if causal else None
+    def mask(self, causal: bool) -> Bool[Tensor, "rows 1 queries keys"] | None:
+        """Without causality a row still ends where it ends: what lies in the slots beyond is another row's doing."""
+        if causal or self.even:
+            return self.causal if causal else None
+        ends = self.past_tensor + self.time
+        return torch.arange(self.keys, device=self.device) < ends[:, None, None, None]
 
     def fused(self, causal: bool) -> tuple[Tensor | None, bool]:
         """(attn_mask, is_causal) for torch's kernel. Its is_causal is top-left aligned: right only without a past."""
-        if not causal or (self.time == 1 and self.even):
+        if self.even and (not causal or self.time == 1):
             return None, False
         if self.even and self.past[0] == 0:
             return None, True
-        return self.causal, False
+        return self.mask(causal), False
 
 
 class KVCache:
@@ -82,6 +87,9 @@ class KVCache:
         self._layout: Layout | None = None
         self.way: tuple | None = None  # the model's straight way through its blocks, kept here by DecoderLM
         self._index_layers()
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"way": None}  # a copy of the cache must not copy the model's weights
 
     def _index_layers(self) -> None:
         # Views of each layer, made once: indexing 60 times a token shows in a 30-layer model.
@@ -141,11 +149,17 @@ class KVCache:
 
         Raises:
             ValueError: when a new length is below 0 or above the present one.
+            TypeError: lengths that are not integers.
         """
         self.lengths = checked_lengths(self.lengths, lengths)
 
     def reorder(self, rows: Sequence[int] | Int[Tensor, "new_rows"]) -> None:
-        """Row i becomes a copy of the old row rows[i]; beams are born and die here. The number may change."""
+        """Row i becomes a copy of the old row rows[i]; beams are born and die here. The number may change.
+
+        Raises:
+            ValueError: no rows, or one that the cache does not have.
+            TypeError: rows that are not integers (a boolean mask, for one, would be read as rows 0 and 1).
+        """
         self.lengths, index = reordered_lengths(self.lengths, rows, self.k.device)
         self.k, self.v = self.k.index_select(1, index), self.v.index_select(1, index)
         self._index_layers()
@@ -189,7 +203,7 @@ class HistoryCache:
 
 def checked_lengths(now: list[int], new: Sequence[int]) -> list[int]:
     """The new lengths as integers, or a ValueError that says which one is off."""
-    new = [int(length) for length in new]
+    new = [operator.index(length) for length in new]  # refuses 2.5, which int() would cut to 2
     if len(new) != len(now):
         raise ValueError(f"truncate got {len(new)} lengths for {len(now)} rows")
     for row, (old, length) in enumerate(zip(now, new, strict=True)):
@@ -199,7 +213,11 @@ def checked_lengths(now: list[int], new: Sequence[int]) -> list[int]:
 
 
 def reordered_lengths(now: list[int], rows, device) -> tuple[list[int], Int[Tensor, "new_rows"]]:
-    index = torch.as_tensor(rows, dtype=torch.long)
+    """The new lengths, and the rows as a checked index."""
+    index = torch.as_tensor(rows)
+    if index.numel() and index.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"reorder got rows of {index.dtype}; they must be integers")
+    index = index.long()
     picked = index.tolist()
     if not picked or min(picked) < 0 or max(picked) >= len(now):
         raise ValueError(f"reorder got rows {picked}; each must lie between 0 and {len(now) - 1}, at least one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,6 +71,9 @@ class DecoderConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        for name in ("norm_eps", "rotary_base"):
+            if not 0 < getattr(self, name) < math.inf:  # NaN fails too
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
 
     @property
     def n_kv_heads(self) -> int:
@@ -155,7 +159,7 @@ class DecoderLM(nn.Module):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
-                continue  # biases start at 0 and norms at 1; see below
+                continue  # norms stay at 1; biases are set to 0 below
             into_stream = name.endswith(("attn.out.weight", "ffn.down.weight"))
             std = 0.02 / (2 * self.config.layers) ** 0.5 if into_stream else 0.02
             parameter.normal_(0.0, std, generator=generator)
@@ -232,10 +236,10 @@ class DecoderLM(nn.Module):
         """The modules themselves; with a cache, where tokens come a few at a time, the straight way through them."""
         if cache is None:
             return Parts(self.blocks, self.norm, self.head)
-        if cache.way is None or cache.way[0] != hooks_so_far():
+        if cache.way is None or cache.way[0] is not self or cache.way[1] != hooks_so_far():
             blocks = [straight(block) for block in self.blocks]
-            cache.way = hooks_so_far(), Parts(blocks, straight(self.norm), straight(self.head))
-        return cache.way[1]
+            cache.way = self, hooks_so_far(), Parts(blocks, straight(self.norm), straight(self.head))
+        return cache.way[2]
 
 
 class Parts(NamedTuple):

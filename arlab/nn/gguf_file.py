@@ -64,7 +64,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[DecoderConfig, dict[str, 
 
 def _config(fields: dict, tied: bool) -> DecoderConfig:
     heads, d_model = fields["llama.attention.head_count"], fields["llama.embedding_length"]
-    return DecoderConfig.llama(
+    config = DecoderConfig.llama(
         vocab_size=len(fields["tokenizer.ggml.tokens"]),
         context_length=fields["llama.context_length"],
         d_model=d_model,
@@ -77,11 +77,19 @@ def _config(fields: dict, tied: bool) -> DecoderConfig:
         tied=tied,
         bos_id=fields.get("tokenizer.ggml.bos_token_id"),
     )
+    # What arlab would silently get wrong: rotary positions on a part of a head, or stretched.
+    for name, known in (("llama.rope.dimension_count", config.head_dim), ("llama.rope.scaling.type", "none")):
+        if fields.get(name, known) != known:
+            raise ValueError(f"the file has {name} = {fields[name]!r}; arlab knows {known!r} only")
+    return config
 
 
 def _weights(tensors: dict, config: DecoderConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+    unread = set(tensors)
+
     def read(name: str) -> Tensor:
         tensor = tensors[name]
+        unread.discard(name)
         try:
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         except (ValueError, NotImplementedError) as error:
@@ -104,6 +112,8 @@ def _weights(tensors: dict, config: DecoderConfig, dtype: torch.dtype) -> dict[s
         weights[ours + "ffn.down.weight"] = read(theirs + "ffn_down.weight")
         weights[ours + "norm1.weight"] = read(theirs + "attn_norm.weight")
         weights[ours + "norm2.weight"] = read(theirs + "ffn_norm.weight")
+    if unread:
+        raise ValueError(f"the file also holds {sorted(unread)[:3]}, which arlab's Llama has no place for")
     return weights
 
 

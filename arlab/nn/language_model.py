@@ -8,7 +8,8 @@ it with three attributes and one method, or is wrapped in `Recompute`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -44,10 +45,13 @@ def last_logits(
     if hasattr(model, "last_logits"):
         return model.last_logits(ids, cache, lengths)
     logits = model(ids) if cache is None else model(ids, cache)
-    expected = (*ids.shape, model.vocab_size)
+    return pick_last(_checked_logits(logits, (*ids.shape, model.vocab_size)), lengths)
+
+
+def _checked_logits(logits: Tensor, expected: tuple[int, int, int]) -> Float[Tensor, "rows time vocab"]:
     if tuple(logits.shape) != expected:
         raise ValueError(f"the model returned logits {tuple(logits.shape)}; needed (rows, time, vocab) = {expected}")
-    return pick_last(logits, lengths)
+    return logits
 
 
 def pick_last(x: Float[Tensor, "rows time d"], lengths: Sequence[int] | None) -> Float[Tensor, "rows d"]:
@@ -62,6 +66,19 @@ def pick_last(x: Float[Tensor, "rows time d"], lengths: Sequence[int] | None) ->
         raise ValueError(f"lengths is {list(lengths)}; needed one for each of {x.size(0)} rows, 1 to {x.size(1)}")
     rows = torch.arange(x.size(0), device=x.device)
     return x[rows, torch.tensor(list(lengths), device=x.device) - 1]
+
+
+@contextmanager
+def eval_mode(model: Callable) -> Iterator[None]:
+    """Eval mode inside (dropout would be noise); afterwards each module is as it was, also where they differed."""
+    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def checked_ids(ids: Tensor, model: LanguageModel) -> Int[Tensor, "rows time"]:
@@ -130,6 +147,30 @@ class Recompute(nn.Module):
             whole = torch.tensor(cache.prefixes, device=ids.device)
             return self.model(whole)[:, past[0] :]
         return torch.stack([self._row(prefix, ids.size(1), ids.device) for prefix in cache.prefixes])
+
+    def last_logits(
+        self, ids: Tensor, cache: HistoryCache | None = None, lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "rows vocab"]:
+        """The logits after each row's last real token alone: one run of the module for all rows of one length.
+
+        It never sees the padding of ragged rows, so a module that is not causal is right here too.
+        """
+        cache = HistoryCache(ids.size(0), ids.size(1)) if cache is None else cache
+        past = cache.lengths
+        cache.append(ids)
+        news = [ids.size(1)] * len(past) if lengths is None else lengths
+        ends = [old + new for old, new in zip(past, news, strict=True)]
+        read = [
+            prefix[max(0, end - (self.window or end)) : end] for prefix, end in zip(cache.prefixes, ends, strict=True)
+        ]
+        out: list[Tensor | None] = [None] * len(read)
+        for length in set(map(len, read)):
+            rows = [row for row, prefix in enumerate(read) if len(prefix) == length]
+            logits = self.model(torch.tensor([read[row] for row in rows], device=ids.device))
+            logits = _checked_logits(logits, (len(rows), length, self.vocab_size))
+            for row, last in zip(rows, logits[:, -1], strict=True):
+                out[row] = last
+        return torch.stack(out)
 
     def _row(self, prefix: list[int], time: int, device) -> Float[Tensor, "time vocab"]:
         if self.window is None:

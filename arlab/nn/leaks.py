@@ -17,12 +17,13 @@ see that the logits up to t stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from arlab.nn.language_model import LanguageModel, checked_ids, eval_mode
 
 
 def leak_map(
@@ -43,17 +44,19 @@ def leak_map(
     The model is measured in eval mode, since dropout would be noise, and every module gets its own mode back. No
     gradient is left on the parameters. Returns float64 on the CPU, in which the square of a tiny gradient is not 0.
 
-    Raises ValueError for empty or misshapen ids, for a model whose embedding cannot be found, for logits that are not
-    (rows, time, vocab) and for gradients that are not finite. Cost: one forward pass and `time` backward passes over
-    rows * projections sequences.
+    Raises ValueError for ids that are empty, misshapen or not in the model's vocabulary, for a model whose embedding
+    cannot be found, for logits that are not (rows, time, vocab) and for gradients that are not finite. Cost: one
+    forward pass and `time` backward passes over rows * projections sequences.
     """
     ids = _as_rows(ids).to(_device(model, embedding))
+    if isinstance(model, LanguageModel):
+        checked_ids(ids, model)
     if projections < 1:
         raise ValueError(f"projections is {projections}; at least 1 is needed")
     rows, time = ids.shape
     repeated = ids.repeat(projections, 1)  # each projection is a row of its own: one backward pass serves them all
     # enable_grad alone does not undo an enclosing inference_mode
-    with torch.inference_mode(False), torch.enable_grad(), _eval_mode(model):
+    with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         logits, leaves = _forward(model, repeated.clone(), embedding)
         if logits.dim() != 3 or logits.shape[:2] != repeated.shape:
             raise ValueError(
@@ -148,17 +151,3 @@ def _as_rows(ids: Tensor | Sequence) -> Tensor:
             "at least one"
         )
     return ids
-
-
-@contextmanager
-def _eval_mode(model: Callable) -> Iterator[None]:
-    """Eval mode inside; afterwards each module is as it was, also where they differed."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        if modules:
-            model.eval()
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode

@@ -3,7 +3,8 @@
 A token of SmolLM2 passes through 270 modules. nn.Module's __call__ looks for hooks, its __getattr__ looks up weights,
 and for a single token this takes a quarter of the time that is not spent reading weights from memory. `straight(block)`
 is a callable that does the same with everything looked up beforehand: the blocks' own `compute` methods, so no formula
-is written twice. A module that is hooked, or of a kind not known here (a student's own, say), is called as it is.
+is written twice. A module that is hooked, whose `forward` has been replaced, or of a kind not known here (a student's
+own, say), is called as it is.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ from arlab.nn.attention import MultiHeadAttention
 from arlab.nn.blocks import Block, FeedForward, LayerNorm, RMSNorm, SwiGLU
 
 MOST_VECTORS = 16  # from here on the ordinary way is as fast
+# The kinds known here, with the forward that their short cut stands for.
+FORWARD = {
+    kind: kind.forward for kind in (nn.Linear, LayerNorm, RMSNorm, FeedForward, SwiGLU, MultiHeadAttention, Block)
+}
 
 
 def straight(module: nn.Module) -> Callable:
-    """What module(...) does, without the way there. Weights may change in place; a hook set later is not seen."""
+    """What module(...) does, without the way there. Weights may change in place; what is set or replaced later (a hook,
+    a part, a parameter) is not seen."""
     kind = type(module)  # exactly this class: a subclass may compute something else
-    if _hooked(module):
+    if _hooked(module) or "forward" in vars(module) or kind.forward is not FORWARD.get(kind):
         return module
     if kind is nn.Linear:
         multiply = few_vectors if _pays_as_matrix_product(module.weight) else F.linear
@@ -43,10 +49,8 @@ def straight(module: nn.Module) -> Callable:
         return partial(module.compute, gate_up=straight(module.gate_up), down=straight(module.down))
     if kind is MultiHeadAttention:
         return partial(module.compute, qkv=straight(module.qkv), out=straight(module.out))
-    if kind is Block:
-        parts = {name: straight(part) for name, part in module.named_children()}
-        return partial(module.compute, **parts)
-    return module
+    parts = {name: straight(part) for name, part in module.named_children()}  # a Block
+    return partial(module.compute, **parts)
 
 
 def few_vectors(

@@ -15,6 +15,8 @@ from arlab.text.tokenizers import BPETokenizer
 FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 FILES += ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
 
+CONSTANTS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")  # masks and tables that old files carry along
+
 
 def read_folder(
     path_or_name: str | Path, dtype: torch.dtype
@@ -29,9 +31,16 @@ def read_folder(
     read_config, read_weights = kinds[kind]
     try:
         config = read_config(settings)
-        weights = read_weights(_tensors(folder, dtype), config)
+        tensors = _tensors(folder, dtype)
+        weights = read_weights(tensors, config)
     except KeyError as error:
         raise ValueError(f"{folder} lacks {error.args[0]!r}: its config or weights are not whole") from error
+    # The readers take out what they use. A layer too many or a bias that stays behind would be a model half read.
+    left_over = [
+        name for name in tensors if not name.endswith(CONSTANTS) and not (config.tied and name == "lm_head.weight")
+    ]
+    if left_over:
+        raise ValueError(f"{folder} also holds {sorted(left_over)[:3]}, which its config.json leaves no place for")
     return config, weights, _tokenizer(folder, settings)
 
 
@@ -116,22 +125,22 @@ def _gpt2_weights(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str
     """GPT-2's Conv1D keeps its matrices as (in, out); a Linear wants (out, in)."""
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     weights = {
-        "embed_tokens.weight": tensors[prefix + "wte.weight"],
-        "embed_positions.weight": tensors[prefix + "wpe.weight"],
-        "norm.weight": tensors[prefix + "ln_f.weight"],
-        "norm.bias": tensors[prefix + "ln_f.bias"],
+        "embed_tokens.weight": tensors.pop(prefix + "wte.weight"),
+        "embed_positions.weight": tensors.pop(prefix + "wpe.weight"),
+        "norm.weight": tensors.pop(prefix + "ln_f.weight"),
+        "norm.bias": tensors.pop(prefix + "ln_f.bias"),
     }
     if not config.tied:
-        weights["head.weight"] = tensors["lm_head.weight"]
+        weights["head.weight"] = tensors.pop("lm_head.weight")
     matrices = {"attn.c_attn": "attn.qkv", "attn.c_proj": "attn.out", "mlp.c_fc": "ffn.up", "mlp.c_proj": "ffn.down"}
     for layer in range(config.layers):
         theirs, ours = f"{prefix}h.{layer}.", f"blocks.{layer}."
         for their_name, our_name in matrices.items():
-            weights[f"{ours}{our_name}.weight"] = tensors[f"{theirs}{their_name}.weight"].T.contiguous()
-            weights[f"{ours}{our_name}.bias"] = tensors[f"{theirs}{their_name}.bias"]
+            weights[f"{ours}{our_name}.weight"] = tensors.pop(f"{theirs}{their_name}.weight").T.contiguous()
+            weights[f"{ours}{our_name}.bias"] = tensors.pop(f"{theirs}{their_name}.bias")
         for their_name, our_name in {"ln_1": "norm1", "ln_2": "norm2"}.items():
-            weights[f"{ours}{our_name}.weight"] = tensors[f"{theirs}{their_name}.weight"]
-            weights[f"{ours}{our_name}.bias"] = tensors[f"{theirs}{their_name}.bias"]
+            weights[f"{ours}{our_name}.weight"] = tensors.pop(f"{theirs}{their_name}.weight")
+            weights[f"{ours}{our_name}.bias"] = tensors.pop(f"{theirs}{their_name}.bias")
     return weights
 
 
@@ -159,21 +168,21 @@ def _llama_config(settings: dict) -> DecoderConfig:
 def _llama_weights(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
     prefix = "model." if any(name.startswith("model.") for name in tensors) else ""
     weights = {
-        "embed_tokens.weight": tensors[prefix + "embed_tokens.weight"],
-        "norm.weight": tensors[prefix + "norm.weight"],
+        "embed_tokens.weight": tensors.pop(prefix + "embed_tokens.weight"),
+        "norm.weight": tensors.pop(prefix + "norm.weight"),
     }
     if not config.tied:
-        weights["head.weight"] = tensors["lm_head.weight"]
+        weights["head.weight"] = tensors.pop("lm_head.weight")
     for layer in range(config.layers):
         theirs, ours = f"{prefix}layers.{layer}.", f"blocks.{layer}."
-        q, k, v = (tensors[f"{theirs}self_attn.{name}_proj.weight"] for name in "qkv")
-        gate, up = (tensors[f"{theirs}mlp.{name}_proj.weight"] for name in ("gate", "up"))
+        q, k, v = (tensors.pop(f"{theirs}self_attn.{name}_proj.weight") for name in "qkv")
+        gate, up = (tensors.pop(f"{theirs}mlp.{name}_proj.weight") for name in ("gate", "up"))
         weights[ours + "attn.qkv.weight"] = torch.cat([q, k, v])
-        weights[ours + "attn.out.weight"] = tensors[theirs + "self_attn.o_proj.weight"]
+        weights[ours + "attn.out.weight"] = tensors.pop(theirs + "self_attn.o_proj.weight")
         weights[ours + "ffn.gate_up.weight"] = torch.cat([gate, up])
-        weights[ours + "ffn.down.weight"] = tensors[theirs + "mlp.down_proj.weight"]
-        weights[ours + "norm1.weight"] = tensors[theirs + "input_layernorm.weight"]
-        weights[ours + "norm2.weight"] = tensors[theirs + "post_attention_layernorm.weight"]
+        weights[ours + "ffn.down.weight"] = tensors.pop(theirs + "mlp.down_proj.weight")
+        weights[ours + "norm1.weight"] = tensors.pop(theirs + "input_layernorm.weight")
+        weights[ours + "norm2.weight"] = tensors.pop(theirs + "post_attention_layernorm.weight")
     return weights
 
 

@@ -243,7 +243,9 @@ function render({ model, el }) {
 
   let version = 0; // counts the texts, for the cache of thumbnails
   const reload = () => { load(); version++; hover = null; fillTable(); fillStrip(); map.resize(); thumbs.resize(); };
-  view.watch(["weights"], reload);
+  let stale = false;
+  // The tokens too: the map of a text of one token is a 1, whatever the token, and weights that stay tell of no change.
+  view.watch(["weights", "tokens", "key_tokens"], () => { stale = true; });
   view.watch(["layer", "head", "query", "key"]);
 
   const headline = h("h4");
@@ -265,6 +267,7 @@ function render({ model, el }) {
 
   let legendTheme = null;
   function draw() {
+    if (stale) { stale = false; reload(); }
     const theme = view.theme, layer = get("layer"), head = get("head"), q = query(), k = get("key");
     setText(headline, heads > 1 ? `Layer ${layer}: all heads` : `Layer ${layer}`);
     for (let n = 0; n < heads; n++) {

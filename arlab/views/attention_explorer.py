@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from arlab.nn.attention import record_attention
-from arlab.nn.language_model import last_logits
+from arlab.nn.language_model import eval_mode, last_logits
 from arlab.views.base import BadValue, View, script, style
 
 MAX_TOKENS = 128  # a larger map has cells of under four pixels, and a page of many megabytes
@@ -127,7 +127,10 @@ class AttentionExplorer(View):
         return f"AttentionExplorer: {layers} layers x {heads} heads, {queries} x {keys} tokens"
 
     def _asked(self, text: str) -> None:
-        self.text = text
+        if text == self.text:
+            self._measure(text)  # no change to observe, but the model may have been trained since
+        else:
+            self.text = text
 
     def _ids(self, text: str) -> list[int]:
         ids = list(self._tokenizer.encode(text))
@@ -146,18 +149,15 @@ class AttentionExplorer(View):
         return proposal["value"]
 
     @traitlets.observe("text")
-    def _measure(self, change) -> None:
-        ids = self._ids(change["new"])
-        modes = [(module, module.training) for module in self._model.modules()]
-        self._model.eval()
+    def _text_changed(self, change) -> None:
+        self._measure(change["new"])
+
+    def _measure(self, text: str) -> None:
+        ids = self._ids(text)
         device = next(self._model.parameters()).device
-        try:
-            with torch.no_grad(), record_attention(self._model) as maps:
-                last_logits(self._model, torch.tensor([ids], device=device))
-                weights = maps.stack()[:, 0].float().cpu()
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with torch.no_grad(), eval_mode(self._model), record_attention(self._model) as maps:
+            last_logits(self._model, torch.tensor([ids], device=device))
+            weights = maps.stack()[:, 0].float().cpu()
         self._show(weights, [self._strings[i] for i in ids], None)
 
     def _show(self, weights: Tensor, tokens: list[str], key_tokens: Sequence[str] | None) -> None:

@@ -103,7 +103,7 @@ class View(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         folder = os.environ.get("ARLAB_PHOTOGRAPH")
-        if folder:  # notebooks/build.py photographs these pages for readers who have no kernel
+        if folder:  # tools/build.py photographs these pages for readers who have no kernel
             self.save_html(Path(folder) / f"{self.model_id}.html")
         return super()._repr_mimebundle_(**options)
 

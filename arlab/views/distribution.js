@@ -44,7 +44,7 @@ const { Distribution, uniform } = (() => {
         this.settleTies();
       } else { // a tiny t would overflow to +inf: move the peak to 0 first; what becomes -inf is removed
         const top = z[0];
-        for (let i = 0; i < n; i++) z[i] = Math.fround(z[i] - top) / t;
+        for (let i = 0; i < n; i++) z[i] = (z[i] - top) / t;
         while (this.n > 0 && z[this.n - 1] === -Infinity) this.n--;
         this.settleTies();
       }
@@ -120,7 +120,7 @@ const { Distribution, uniform } = (() => {
     // The probability of rank i among the survivors.
     p(i) { return i < this.n ? this.e[i] / this.total : 0; }
 
-    // Whether the token that came at rank i of the raw order survived, and its rank now.
+    // The rank now of the token that came at rank i of the raw order; below n if it survived.
     rankNow(i) {
       if (!this.moved || this.order[i] === i) return i;
       const value = this.z[i];
@@ -129,7 +129,6 @@ const { Distribution, uniform } = (() => {
       while (this.order[j] !== i) j++;
       return j;
     }
-    keeps(i) { return this.rankNow(i) < this.n; }
     idAt(rank) { return this.ids[this.order[rank]]; }
 
     // Entropy of the survivors, in bits: log S - (sum of e * (z - max)) / S, in float64.

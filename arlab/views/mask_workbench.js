@@ -1,6 +1,5 @@
 // Mask workbench: an editable mask with its scores, masked scores and softmax, remarks in words; and the leak detector.
 const maskWords = (() => {
-  const { visible } = arlab;
   // Positions as words: "position 5", "positions 1 and 4", "positions 2–5".
   const listed = (places) => {
     if (places.length === 1) return `position ${places[0]}`;
@@ -55,7 +54,7 @@ const maskWords = (() => {
     "cache-top-left": "Aligned at the top left, the new queries are treated as the first tokens: is_causal=True does this.",
     custom: "Your own mask.",
   };
-  return { remarks, verdicts, visible };
+  return { remarks, verdicts };
 })();
 
 function render({ model, el }) {

@@ -14,7 +14,7 @@ from arlab.nn.leaks import leak_map
 from arlab.nn.masks import causal_mask
 from arlab.views.base import BadValue, View, script, style
 
-MAX_TIME = 16
+MAX_TIME, MAX_LEAK_IDS = 16, 64
 PRESETS = ("causal", "none", "window", "prefix", "padding", "strict", "cache", "cache-top-left", "custom")
 CACHED_QUERIES = 3  # new tokens in the two presets with a cache
 
@@ -142,6 +142,13 @@ class MaskWorkbench(View):
         detector = "" if self.measured is None else f"; leak detector over {len(self.measured)} tokens"
         return f"MaskWorkbench: {self.sizes['time']} positions{detector}"
 
+    @traitlets.validate("query", "key")
+    def _check_index(self, proposal) -> int:
+        name, value = proposal["trait"].name, proposal["value"]
+        if not 0 <= value < self.sizes["time"]:
+            raise BadValue(f"{name} is {value}; it must be from 0 to {self.sizes['time'] - 1}")
+        return value
+
     @traitlets.validate("preset")
     def _check_preset(self, proposal) -> str:
         if proposal["value"] not in PRESETS:
@@ -187,7 +194,7 @@ def _checked_scores(scores: Tensor | None, time: int) -> list[list[float]]:
 
 
 def _measure(model, ids) -> Float[Tensor, "time time"]:
-    measured = leak_map(model, ids)
-    if len(measured) > 64:
-        raise ValueError(f"there are {len(measured)} ids; the leak detector draws 1 to 64")
-    return measured
+    count = torch.as_tensor(ids).shape[-1:].numel()
+    if count > MAX_LEAK_IDS:  # before a long measurement, not after it
+        raise ValueError(f"there are {count} ids; the leak detector draws 1 to {MAX_LEAK_IDS}")
+    return leak_map(model, ids)

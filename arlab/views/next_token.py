@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,13 +47,14 @@ class NextToken(DistributionView):
         """
         if self._model is None:
             raise BadValue("this view was made from logits; there is no model to ask for the next token")
-        ids = [*self._ids, int(token_id)]
+        ids = [*self._ids, operator.index(token_id)]
         logits = self._logits_after(ids)
         strings = self._strings()
+        before = self._ids, self._logits
         with self.hold_sync():
-            self._past.append((self._ids, self._logits))
-            self._appended = [*self._appended, strings[token_id] if token_id < len(strings) else f"#{token_id}"]
             self._show_after(ids, logits)
+            self._past.append(before)
+            self._appended = [*self._appended, strings[token_id] if token_id < len(strings) else f"#{token_id}"]
 
     def undo(self) -> None:
         """Take back the last appended token; nothing happens when there is none."""
@@ -65,8 +67,8 @@ class NextToken(DistributionView):
     def _start(self, ids: list[int]) -> None:
         logits = self._logits_after(ids)
         with self.hold_sync():
-            self._past, self._appended = [], []
             self._show_after(ids, logits)
+            self._past, self._appended = [], []
 
     def _show_after(self, ids: list[int], logits: Tensor) -> None:
         with self.hold_sync():

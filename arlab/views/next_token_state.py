@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from arlab.decoding import filters as lab_filters
 from arlab.decoding.prompts import read_prompts
-from arlab.nn.language_model import last_logits
+from arlab.nn.language_model import eval_mode, last_logits
 from arlab.views.base import BadValue, View
 
 HEAD = 256  # tokens whose strings travel with the distribution; the rest come once, when first asked for
@@ -72,7 +73,7 @@ class DistributionView(View):
         self._has_model = True
         self._use_strings(tokenizer.fingerprint, cache(tokenizer.token_strings))
         if not isinstance(prompt, str):
-            ids = [int(i) for i in prompt]
+            ids = [operator.index(i) for i in prompt]  # refuses 1.5, which int() would cut to 1
             prompt = tokenizer.decode(ids)
             self._known[prompt] = ids
         self._run(prompt)
@@ -159,14 +160,17 @@ class DistributionView(View):
 
     def _logits_after(self, ids: list[int]) -> Float[Tensor, " vocab"]:
         rows = read_prompts(self._model, ids, None, 0).ids
-        with torch.inference_mode():
+        with torch.inference_mode(), eval_mode(self._model):
             return last_logits(self._model, rows)[0]
 
     def _show_after(self, ids: list[int], logits: Float[Tensor, " vocab"]) -> None:
         with self.hold_sync():
-            self._ids = ids
-            self._draw_count, self.drawn = 0, {}
             self.show(logits)
+            self._ids = ids
+            # The next draw takes the next uniform number: with the same one again, every token of a text that grows by
+            # draw and append would come from the same place in its distribution.
+            self._draw_start += self._draw_count
+            self._draw_count, self.drawn = 0, {}
 
     # -- the distribution ----------------------------------------------------------------------------------------
 

@@ -347,7 +347,9 @@ with torch.no_grad():
     logits = model(batch).cpu()
 p = logits.softmax(dim=-1)
 print("ids:", tuple(batch.shape), " logits:", tuple(logits.shape))
-print("distributions:", p[..., 0].numel(), " each sums to 1:", torch.allclose(p.sum(dim=-1), torch.ones(2, 5), atol=1e-4))
+print(
+    "distributions:", p[..., 0].numel(), " each sums to 1:", torch.allclose(p.sum(dim=-1), torch.ones(2, 5), atol=1e-4)
+)
 for row, t in enumerate(texts):
     best = int(p[row, -1].argmax())
     print(f"{t!r} -> {tokenizer.decode([best])!r} {p[row, -1, best]:.4f}")

@@ -265,7 +265,8 @@ for width in (1, 4, 16, 64, 256, 1024):
 #
 # Saturated means that it no longer reacts. Its derivative is $\partial a_i / \partial s_j = a_i(\delta_{ij} - a_j)$,
 # with $\delta_{ij}$ equal to 1 for $i = j$ and 0 otherwise. When one $a$ is 1 and the rest are 0, every entry is 0.
-# First see that the formula is what autograd computes:
+# First see that the formula is what autograd computes. As the size of all these entries together we take the root of
+# the sum of their squares.
 
 
 # %%
@@ -315,11 +316,11 @@ fig.tight_layout()
 plt.show()
 
 # %% [markdown]
-# *Left: without the scale the largest of ten weights climbs from .27 to almost 1 as keys get wider; with it, it stays
+# *Left: without the scale the largest of ten weights climbs from .27 to .97 as keys get wider; with it, it stays
 # near .3. Right: the derivative of the softmax, on a logarithmic axis. With the scale it stays near .35; without it, it
 # falls to some millionths.*
 #
-# Without the scale the typical query of width 1,024 gets no gradient: it attends to one key, chosen by the accident of
+# Without the scale the typical query of width 1,024 gets hardly any gradient: it attends to one key, chosen by the accident of
 # its first weights, and cannot learn to attend to another. The column *below .001* gives the share of queries in that
 # state. The others are those for which two keys happen to be nearly level. With the scale no query is stuck, at any
 # width.
@@ -532,6 +533,7 @@ for what, figure in (("previous token", previous), ("first token", first)):
 print(
     f"first token: {first.mean():.4f} on average over all 270 heads; {(first > 0.5).sum()} heads give it more than half"
 )
+print("layer 18: heads with more than .95 on the first token:", (first[18] > 0.95).nonzero().flatten().tolist())
 after = words.index(" John") + 1
 second = len(words) - 1 - words[::-1].index(" John")
 print(f"layer 17, head 4: {words[second]!r} (second) looks at {words[after]!r} with {maps[17, 4, second, after]:.4f}")
@@ -554,8 +556,6 @@ plt.show()
 # Right, mostly the first column too, but the second "John" looks at "went", which followed the first "John", and the
 # second "Mary" at "and".*
 #
-# (Question 1: three of the nine heads of layer 18, heads 6, 7 and 8.)
-#
 # The dark column is how a softmax abstains after all. A head that finds nothing puts its weight on the first token, an
 # **attention sink**, and the model learns to keep that token's value small. The right-hand head is an *induction head*:
 # it looks for the last time the same token stood there, and at what came after it.
@@ -568,7 +568,7 @@ plt.show()
 # prediction on all that follows. Both can be measured. First, the length of the value that this head takes so much of:
 
 # %%
-kept = {}
+kept = {}  # a forward hook is called with what a module got and gave; this one keeps what it gave
 hook = model.blocks[18].attn.qkv.register_forward_hook(lambda module, inputs, output: kept.update(qkv=output[0]))
 with torch.no_grad():
     model(ids)
@@ -581,8 +581,8 @@ print(f"length of the first token's value {length[0]:.4f}, of the others' on ave
 # %% [markdown]
 # All the weight, and a value less than a tenth as long as the others: the head hands on next to nothing.
 #
-# Second, remove a head (its output set to 0) and see how far the next-token distributions move. The
-# Kullback-Leibler divergence measures that in nats: 0 means that nothing has changed.
+# Second, remove a head (its output set to 0) and see how far each next-token distribution moves, from $p$ to $p'$. The
+# Kullback-Leibler divergence $\sum_i p_i \ln(p_i / p'_i)$ measures that in nats: 0 means that nothing has changed.
 #
 # **Before you run the next cell:** rank these four heads by how much their loss will hurt: the sink (18, 8), the
 # previous-token head (16, 0), the induction head (17, 4), and (1, 5), whose map you have not noticed.
@@ -647,7 +647,7 @@ for layer_index, head in ((18, 8), (16, 0), (17, 4), (1, 5)):
 #
 # The variance of a dot product grows with the number of its terms, $d_k$. Dividing by $\sqrt{d_k}$ keeps scores at a
 # size of about 1 for every width. Without it the softmax saturates: one weight near 1 and a derivative near 0, so the
-# typical query gets no gradient (section 3: at $d_k = 1024$ some millionths instead of .35).
+# typical query gets hardly any gradient (section 3: at $d_k = 1024$ some millionths instead of .35).
 #
 # </details>
 #

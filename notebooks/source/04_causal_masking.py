@@ -47,6 +47,7 @@ from arlab.exercises import causal_masking as check
 from arlab.nn import masks
 from arlab.nn.attention import attention, record_attention
 from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.nn.language_model import Recompute
 from arlab.nn.leaks import find_leaks, leak_map
 from arlab.nn.pretrained import smollm2
 from arlab.text.tokenizers import CharTokenizer
@@ -134,11 +135,11 @@ print("row 0, renormalised:", (late / late.sum(-1, keepdim=True))[0].tolist())
 print("row 0, masked:      ", towering.masked_fill(~may_attend, -torch.inf).softmax(-1)[0].tolist())
 
 # %% [markdown]
-# Row 0 kept $e^{-200}$ of its weight, which float32 rounds to 0, and $0/0$ is not a number. Mask **before** the
+# Row 0 kept about $e^{-200}$ of its weight, which float32 rounds to 0, and $0/0$ is not a number. Mask **before** the
 # softmax.
 #
 # In the workbench, click cells of the mask and follow them into the scores and the weights. Try the presets
-# *left padding* and *no diagonal*, and read the remarks below the table.
+# *left padding* and *no diagonal*, and read the remarks below the tables.
 
 # %% tags=["nbval-ignore-output"]
 MaskWorkbench(8, tokens=["Ann", "fed", "the", "cat", "and", "it", "slept", "."])
@@ -506,8 +507,8 @@ variants = {"right": Tiny(0), "one too far": Tiny(1), "no mask": Tiny(8), "diago
 
 # %% [markdown]
 # The logits at $t$ are many numbers. Multiply them with one random vector $u$, so that a single backward pass gives the
-# derivative of $u \cdot \text{logits}_t$ by *all* embeddings; with a random $u$ nothing cancels, except by a chance of
-# 0.
+# derivative of $u \cdot \text{logits}_t$ by *all* embeddings. Numbers that are not 0 would have to cancel to hide a
+# leak, and with a random $u$ they do so with probability 0.
 #
 # **Before you run the next cell:** sketch the four maps, with row $t$ and column $s$ filled where $t$ depends on $s$.
 # Take care with *diagonal masked*.
@@ -563,15 +564,20 @@ MaskWorkbench(8, model=variants["one too far"], ids=tiny_ids)
 
 # %% [markdown]
 # **Question.** How does a leak grow when layers are stacked? If every layer looks one position too far, how far does a
-# model of 30 layers see? (Answer: up to 30 positions into the future; each layer passes on what the one below has
-# brought.)
+# model of 30 layers see?
+#
+# <details><summary>Answer</summary>
+#
+# Up to 30 positions into the future: each layer passes on what the one below has brought.
+#
+# </details>
 #
 # A derivative has a blind spot: a step that has none, such as an argmax. So use the other test as well: change a token,
 # and see which logits move.
 
 # %%
 changed = ids.clone()
-changed[0, 6] = ids[0, 0]  # position 6 now reads something else
+changed[0, 6] = ids[0, 0]  # position 6, counted from 0, now reads something else
 with torch.no_grad():
     moved = (model(changed) != model(ids)).any(-1)[0]
 print("positions whose logits change:", moved.nonzero().flatten().tolist())
@@ -617,7 +623,7 @@ print(real.int())
 # There are two things to get right, so there are four ways to do it.
 #
 # **Before you run the next cell:** in which of them is the prediction after `ROMEO:` the same as for `ROMEO:` alone?
-# How large is the harm of each mistake, if you had to guess?
+# Does each mistake, on its own, move any probability by more than .01?
 
 # %%
 slots = torch.arange(width).expand(2, width)
@@ -630,7 +636,7 @@ with torch.no_grad():
         for what_positions, positions in (("slots counted      ", slots), ("real tokens counted", counted)):
             p = spelled_out(honest, batch, positions, mask)[0, -1].softmax(-1)
             print(what_mask, what_positions, "  as alone:", torch.allclose(p, alone, atol=1e-5), end="   ")
-            print("most any probability is off: > 0.01:", bool((p - alone).abs().max() > 0.01))
+            print("one moved by more than .01:", bool((p - alone).abs().max() > 0.01))
 
 # %% [markdown]
 # Only with both right is the padded row the same as the row alone. The others raise no error; the text is just worse,
@@ -776,8 +782,6 @@ print("sliced equals cached:", torch.equal(sliced, torch.cat(outputs)))
 # time does the cache save? Twenty new tokens, with and without it:
 
 # %% tags=["nbval-ignore-output"]
-from arlab.nn.language_model import Recompute
-
 fig, ax = plt.subplots(figsize=(7.5, 1.6))
 for name, runner, colour in (("with the cache", model, BLUE), ("without", Recompute(model), ORANGE)):
     start = time.perf_counter()

@@ -13,11 +13,12 @@
 # %% [markdown]
 # # 08 · A real language model
 #
-# In notebooks 03 and 04 you built attention and its mask. Today's models differ from that in four places. You build
-# these four, put them together to a model of some sixty lines, and load the weights of SmolLM2 into it: 135 million
-# numbers that somebody else trained, in classes that you wrote.
+# In notebooks 03 and 04 you built attention and its mask. Around them a transformer has norms, positions and a
+# feed-forward network, and today's models differ from GPT-2 in all three, and in their heads. You build these four,
+# put them together to a model of some sixty lines, and load the weights of SmolLM2 into it: 135 million numbers that
+# somebody else trained, in classes that you wrote.
 #
-# You will be able to
+# **You will be able to**
 #
 # - write RMSNorm, rotary positions, SwiGLU and grouped-query attention, and say what each changes and what it saves;
 # - load real weights into your own model and prove that its logits are right;
@@ -25,10 +26,10 @@
 # - talk to the model through its chat template, and tell an answer from a continuation;
 # - look at attention maps and at a prediction as it forms through the layers, without reading too much into either.
 #
-# **Time:** 75 minutes. **You need:** notebooks 03 and 04. **Lectures:** it goes on from 002 and 004; the four changes
-# came after the original transformer.
+# **Time** 75 minutes. **Before this** attention ([03](03_attention.ipynb)) and its mask ([04](04_causal_masking.ipynb)).
+# **Follows** lectures 002 and 004; the four changes came after the original transformer.
 #
-# Previous: [04_causal_masking](04_causal_masking.ipynb). Next: [09_sampling](09_sampling.ipynb).
+# [← 04 Causal masking](04_causal_masking.ipynb) · [09 Sampling →](09_sampling.ipynb)
 
 # %% tags=["nbval-ignore-output"]
 import copy
@@ -59,12 +60,13 @@ BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 # %% [markdown]
 # ## 1 · From the GPT-2 block to the Llama block
 #
-# Both are stacks of the same kind of block. A block adds two branches to the stream $x$, and each branch normalises
-# its input first:
+# Both are stacks of the same kind of block. A matrix $x$ with a row for each token, the **stream**, runs through all
+# of them. A block adds two branches to it, and each branch normalises its input first:
 #
 # $$x \leftarrow x + \text{attention}(\text{norm}(x)), \qquad x \leftarrow x + \text{ffn}(\text{norm}(x)).$$
 #
-# Here ffn is the feed-forward network, applied to each position alone. What differs is what fills these four words:
+# Here ffn is the feed-forward network, applied to each position alone. What differs is what fills these words, and
+# how positions come in:
 #
 # | place | GPT-2 (2019) | Llama, SmolLM2 (2023, 2025) | why |
 # |---|---|---|---|
@@ -172,8 +174,8 @@ plt.show()
 # %% [markdown]
 # Three panels: a cloud of points, and the same points after each norm, coloured by their first direction. RMSNorm
 # puts them on a circle and keeps each one's direction. LayerNorm, with its mean taken away, has one dimension fewer:
-# in the plane only two points are left. In 576 dimensions the loss of one is nothing to fear, but it buys nothing
-# either.
+# in the plane only two points are left. In 576 dimensions the loss of one is nothing to fear; the paper that proposed
+# RMSNorm found that it gains nothing either.
 #
 # ## 3 · Rotary positions
 #
@@ -269,15 +271,15 @@ plt.show()
 # %% [markdown]
 # Left: the same query and the same key at every pair of positions. The map is constant along its diagonals: only the
 # distance counts. Right: how many positions each pair needs for one full turn. The fast pairs tell neighbours apart;
-# a pair that does not come round within the context tells the beginning from the end. The larger base keeps more of
-# the pairs slow, which is what a longer context asks for.
+# a pair that does not come round within the context tells near from far. The larger base keeps more of the pairs
+# slow, which is what a longer context asks for.
 #
 # Values are not turned. A position decides *which* tokens are looked at; what is taken from them stays as it is.
 #
 # ## 4 · SwiGLU: a feed-forward network with a gate
 #
-# GPT-2's ffn is $W_2\, \text{gelu}(W_1 x)$. SwiGLU computes two projections and lets one decide how much of the other
-# passes:
+# GPT-2's ffn is $W_2\, \text{gelu}(W_1 x)$, where $\text{gelu}(z)$ is $z$ times the probability that a standard normal
+# variable lies below $z$. SwiGLU computes two projections and lets one decide how much of the other passes:
 #
 # $$\text{ffn}(x) = W_{\text{down}} \big( \text{silu}(W_{\text{gate}}\, x) \odot W_{\text{up}}\, x \big), \qquad \text{silu}(z) = \frac{z}{1 + e^{-z}}$$
 #
@@ -339,7 +341,7 @@ plt.show()
 # The 2 stands for keys and values. SmolLM2 has 30 layers and $d_{\text{head}} = 64$.
 #
 # **Before you run:** with 9 key/value heads in float32, how much memory does a full context of 8,192 tokens need:
-# more or less than the model's own 538 MB?
+# more or less than the model's own 538 MB (134.5 million weights of 4 bytes)?
 
 # %%
 for kv_heads in (9, 3, 1):
@@ -520,10 +522,10 @@ mine = mine.eval().requires_grad_(False)
 prompt = "The capital of France is"
 ids = torch.tensor([tokenizer.encode(prompt)], device=lab.device)
 with torch.no_grad():
-    difference = (mine(ids) - model(ids)).abs().max().item()
-    p = mine(ids)[0, -1].softmax(dim=-1)
-print("logits compared:", mine(ids).numel())
-print("largest difference < 1e-3:", difference < 1e-3)
+    ours, theirs = mine(ids), model(ids)
+print("logits compared:", ours.numel())
+print("largest difference < 1e-3:", (ours - theirs).abs().max().item() < 1e-3)
+p = ours[0, -1].softmax(dim=-1)
 for token in p.topk(3).indices.tolist():
     print(f"{tokenizer.decode([token])!r:10} {p[token]:.4f}")
 
@@ -807,6 +809,8 @@ print(
     "layer 16, head 0, weight on the previous token:", f"{previous[16, 0]:.4f}; mean of all heads {previous.mean():.4f}"
 )
 print(f"layer 17, head 5, from {words[again]!r} to {words[before + 1]!r}: {weights[17, 5, again, before + 1]:.4f}")
+sit, on = words.index(" sit"), words.index(" on")
+print(f"layer 17, head 5, from {words[sit]!r} to {words[on]!r}: {weights[17, 5, sit, on]:.4f}")
 it, cat = words.index(" it"), words.index(" cat")
 print(f"layer 13, head 8, from {words[it]!r} to {words[cat]!r}: {weights[13, 8, it, cat]:.4f}")
 print(f"weight on the first token: layers 0-9 {first[:10].mean():.4f}, layers 20-29 {first[20:].mean():.4f}")
@@ -821,7 +825,8 @@ print("tokens whose rows change:", [word for word, c in zip(words, changed.tolis
 # %% [markdown]
 # Layer 16, head 0 looks one token back. One layer later, a head looks from the second " the" to " mat", the word that
 # *followed* " the" the first time: together they let the model continue a text as it went before. The second kind is
-# called an **induction head**. When "tired" becomes "dirty", no head changes what " it" looks at: the causal mask
+# called an **induction head**. A word need not be the same to be found: " sit" looks at " on", which followed " sat".
+# When "tired" becomes "dirty", no head changes what " it" looks at: the causal mask
 # lets a token see only what came before, and the word that settles the question comes after.
 #
 # And much of all the weight lies on the first token, more so in late layers. A row of weights must sum to 1, so a
@@ -903,11 +908,13 @@ print(f"direction after 12 and after 28 blocks, cosine: first token {cosine[0]:.
 #
 # ## 13 · Memory and speed: float32 and bfloat16
 #
-# bfloat16 keeps float32's range in half the memory and has 8 bits of precision in place of 24. While writing one
-# token, every weight is read once, so half the bytes could mean twice the speed, *if* the processor can compute with
-# them.
+# bfloat16 keeps float32's range in half the memory and has 8 bits of precision in place of 24. There are two ways to
+# use a model, and they are slow for different reasons. *Writing* a token with a cache reads every weight once and does
+# little with it: half the bytes could mean twice the speed. *Reading* a text in one pass uses each weight for all of
+# its tokens: what counts is how fast the processor multiplies.
 #
-# **Before you run:** guess both speeds on your machine. Will the most probable token change?
+# **Before you run:** which format is faster on your machine at writing, and at reading? Will the most probable token
+# change?
 
 # %% tags=["nbval-ignore-output"]
 half = copy.deepcopy(model).to(torch.bfloat16)
@@ -915,7 +922,12 @@ for name, candidate in (("float32", model), ("bfloat16", half)):
     greedy(candidate, tokenizer.encode(prompt), max_new_tokens=2)  # warm up
     begin = time.perf_counter()
     greedy(candidate, tokenizer.encode(prompt), max_new_tokens=24)
-    print(f"{name:9} {24 / (time.perf_counter() - begin):6.1f} tokens a second")
+    written = time.perf_counter()
+    greedy(candidate, passage[0], max_new_tokens=1)  # one pass over all of the passage
+    read = time.perf_counter()
+    print(
+        f"{name:9} writes {24 / (written - begin):5.1f}, reads {passage.numel() / (read - written):5.0f} tokens a second"
+    )
 
 # %%
 ids = torch.tensor([tokenizer.encode(prompt)], device=lab.device)
@@ -931,8 +943,10 @@ print(f"cache for 8,192 tokens: {(cache.k.numel() + cache.v.numel()) * cache.k.e
 
 # %% [markdown]
 # Half the memory, the same first choice, and probabilities that move enough to see it. Whether it is faster depends
-# on the machine: a recent server CPU or a GPU has instructions for bfloat16, a laptop may have none and can even be
-# slower. The last line is the cache of section 5, measured: 377.5 MB, as the formula said.
+# on the machine and on the routine that multiplies. On a server CPU with instructions for bfloat16, reading went
+# nearly twice as fast, and writing no faster: there arlab's float32 takes a product that keeps up with the memory,
+# and PyTorch's bfloat16 one does not. A laptop without such instructions may be slower at both, a GPU faster. The
+# last line is the cache of section 5, measured: 377.5 MB, as the formula said.
 #
 # ## Test yourself
 #

@@ -254,6 +254,7 @@ for step in sample_steps(model, batch, max_new_tokens=length, filters=[each_its_
     records.append((step.chosen.cpu(), step.kept.sum(-1).cpu(), step.logprob.cpu()))
 chosen, kept_counts, logprobs = (torch.stack(record, dim=-1) for record in zip(*records, strict=True))  # (rows, steps)
 
+
 # %% tags=["nbval-ignore-output"]
 def show_texts(name, count):
     for row in chosen[TEXTS * list(strategies).index(name) :][:count]:

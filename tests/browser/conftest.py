@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,30 +24,17 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch, whose threads w
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright (the test extra)")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def chromium_path() -> str | None:
-    """The Chromium to drive: ARLAB_CHROMIUM, or the first one on the path."""
-    return os.environ.get("ARLAB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+sys.path.insert(0, str(REPOSITORY))
+from tools.chromium import FLAGS, find_chromium  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[sync_api.Browser]:
-    path = chromium_path()
+    path = find_chromium()
     if path is None:
         pytest.skip("no Chromium: install one (Debian: apt install chromium) or set ARLAB_CHROMIUM to its path")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser
         browser.close()
 

@@ -101,6 +101,15 @@ def test_explorer_shows_the_recorded_weights(saved_page):
         assert said == ("0" if weight == 0 else "<0.001" if weight < 0.0005 else f"{weight:.3f}")
 
 
+def test_explorer_follows_a_text_whose_map_is_the_same(saved_page):
+    """One token sees itself, whatever it is: the weights tell of no change, the token does."""
+    page = saved_page(AttentionExplorer.from_maps(torch.ones(1, 1), ["old"]))
+    page.evaluate("for (const name of ['tokens', 'key_tokens']) arlabModel.set(name, ['new'])")
+    press(page)
+    assert page.locator(".al-strip:not(.al-plain) button").all_inner_texts()[0].split()[-1] == "new"
+    assert page.locator("[data-weight]").inner_text() == "“new” → “new”: 1.000"
+
+
 def test_explorer_prints_the_figures_of_each_head(saved_page):
     view = AttentionExplorer(small_model(), Letters(), "abcdeab", layer=1)
     page = saved_page(view)

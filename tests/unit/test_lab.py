@@ -15,7 +15,7 @@ def test_setup_seeds_torch_and_reports_one_line(capsys):
     lab = arlab.setup(seed=3, device="cpu")
     line = capsys.readouterr().out
     assert line.count("\n") == 1 and line.startswith("arlab on cpu (") and line.endswith("seed 3\n")
-    assert f"{torch.get_num_threads()} threads" in line and "float32" in line and torch.__version__ in line
+    assert f"{torch.get_num_threads()} thread" in line and "float32" in line and torch.__version__ in line
     first = torch.rand(2)
     arlab.setup(seed=3, device=torch.device("cpu"), quiet=True)
     assert torch.equal(torch.rand(2), first)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from arlab.decoding import TopP, greedy, sample
+from arlab.decoding import TopP, greedy, greedy_steps, sample
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.language_model import LanguageModel, Recompute, checked_ids, input_vocabulary, last_logits
 from arlab.worlds import TreeLM
@@ -66,7 +66,23 @@ def test_the_window_slides_one_token_at_a_time():
     spy = Spy()
     generation = greedy(Recompute(spy, window=3), [7, 8], max_new_tokens=4)
     assert generation.tokens() == [9, 10, 0, 1]
-    assert spy.fed == [[[7]], [[7, 8]], [[7, 8, 9]], [[8, 9, 10]], [[9, 10, 0]]]
+    assert spy.fed == [[[7, 8]], [[7, 8, 9]], [[8, 9, 10]], [[9, 10, 0]]]
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_module_that_looks_at_all_it_gets_never_gets_the_padding(window):
+    """Bidirectional, say. Recompute once ran ragged prompts right-padded, and the mean below saw the padding."""
+
+    class Mean(nn.Module):
+        vocab_size = 11
+
+        def forward(self, ids):
+            return nn.functional.one_hot(ids, 11).double().mean(1, keepdim=True).expand(-1, ids.size(1), -1)
+
+    wrapped, prompts = Recompute(Mean(), window=window), [[1, 2, 3, 4], [5, 6], [7]]
+    together = next(greedy_steps(wrapped, prompts, max_new_tokens=1)).logits
+    for row, prompt in enumerate(prompts):
+        assert torch.equal(together[row], next(greedy_steps(wrapped, [prompt], max_new_tokens=1)).logits[0])
 
 
 def test_the_window_forgets():

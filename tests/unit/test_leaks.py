@@ -185,3 +185,11 @@ def test_bad_models_and_options_are_refused():
         leak_map(Blind(), IDS)
     with pytest.raises(ValueError, match="projections is 0"):
         leak_map(Balanced(), IDS, projections=0)
+
+
+def test_ids_that_the_model_does_not_have_are_named():
+    from arlab.nn.decoder import DecoderConfig, DecoderLM
+
+    model = DecoderLM(DecoderConfig.gpt2(vocab_size=5, context_length=8, d_model=8, layers=1, heads=2), seed=0)
+    with pytest.raises(ValueError, match=r"ids\[0, 1\] is 5; ids must lie between 0 and 4"):
+        leak_map(model, [1, 5])

@@ -127,6 +127,29 @@ def test_append_and_undo_follow_the_model(small):
     assert not view.logits.requires_grad
 
 
+def test_every_draw_takes_a_uniform_number_of_its_own(small):
+    """A text that grows by draw and append once took each token from the same place, since append began anew."""
+    view = NextToken(*small, "abc")
+    starts = []
+    for step in (view.append, view.append, lambda _: view.undo(), lambda _: setattr(view, "prompt", "ha")):
+        view._draw_start, view._draw_count = view._draw_start + view._draw_count, 1  # what the page does to draw one
+        starts.append(view._draw_start)
+        step(0)
+        assert view._draw_count == 0
+    assert starts == [0, 1, 2, 3]
+
+
+def test_a_model_in_training_mode_is_asked_without_its_dropout():
+    tokenizer = CharTokenizer("abc")
+    config = DecoderConfig.gpt2(vocab_size=3, context_length=8, d_model=16, layers=1, heads=2, dropout=0.5)
+    model = DecoderLM(config, seed=0).train()
+    view = NextToken(model, tokenizer, "abc")
+    torch.testing.assert_close(view.logits, model.eval()(torch.tensor([[0, 1, 2]]))[0, -1].detach())
+    model.train()
+    view.append(0)
+    assert all(module.training for module in model.modules())
+
+
 def test_bad_prompts_are_refused_and_the_old_one_stays(small):
     model, tokenizer = small
     for bad, says in [("", "empty"), ("xyz", "'x'"), ("a" * 9, "context_length of 8")]:

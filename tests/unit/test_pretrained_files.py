@@ -160,6 +160,8 @@ def test_gguf_cut_short_anywhere(whole, tmp_path):
         ({"pre": "llama-bpe"}, "pre-tokenizer 'llama-bpe'; arlab reads gpt2 with"),
         ({"skip": ["embedding_length"]}, "lacks 'llama.embedding_length'"),
         ({"block_count": 3}, "lacks 'blk.2.attn_q.weight'"),
+        ({"block_count": 1}, r"also holds \['blk.1"),  # once: half a model, without a word
+        ({"rope.dimension_count": 2}, "llama.rope.dimension_count = 2; arlab knows"),
         ({"embedding_length": 32}, "has shape|does not fit"),
         ({"attention.head_count": 0}, "0"),
         ({"attention.head_count": 7}, "heads = 7|head_count"),

@@ -1,5 +1,6 @@
 """Prompts as people write them: tensors, lists, ragged lists, left padding, nothing at all; and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,11 +101,25 @@ def test_longer_than_the_context():
         ([True, 2], "integer ids; got True"),
         ([[1], [None]], "integer ids; got None"),
         ("hello", "integer ids; got 'h'"),
+        ([[1, 2], 3], "integer ids; got 3"),
+        (5, "integer ids; got 5"),
+        (None, "integer ids; got None"),
+        (np.array([1.5]), "integer ids; got torch.float64"),
     ],
 )
 def test_prompts_that_hold_no_ids(prompt, message, as_shipped):
     with pytest.raises(TypeError, match=message):
         read(prompt)
+
+
+def test_numpys_ids_serve_too(as_shipped):
+    for prompt in (
+        np.array([1, 2]),
+        np.array([[1, 2]]),
+        [np.int64(1), np.int64(2)],
+        [torch.tensor(1), torch.tensor(2)],
+    ):
+        assert read(prompt).ids.tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("shape", [(), (1, 2, 3), (0, 3)])

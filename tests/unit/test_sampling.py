@@ -238,3 +238,22 @@ def test_a_model_that_gives_nan_is_caught_at_the_token_where_it_does(value, word
 def test_a_filter_that_leaves_nothing_is_caught():
     with pytest.raises(ValueError, match="all are -inf: no token is possible"):
         sample(beam_trap(), [], max_new_tokens=1, filters=[lambda logits: torch.full_like(logits, -INF)])
+
+
+@every_model
+def test_a_filter_that_works_in_place_spoils_nothing(model):
+    def own_top_1(logits):
+        logits[logits < logits.amax(-1, keepdim=True)] = -INF
+        return logits
+
+    step = next(sample_steps(model, [1, 2], max_new_tokens=1, filters=[Temperature(2.0), own_top_1]))
+    assert step.logits.isfinite().all() and step.stages[0][1].isfinite().all()
+    assert step.kept.sum() == 1
+    assert step.logprob < 0  # of the raw model; after the filter the token is certain
+
+
+def test_a_filter_that_changes_the_shape_is_refused():
+    with pytest.raises(ValueError, match=r"returned shape \(1, 2\); needed: logits of the shape given, \(1, 3\)"):
+        sample(beam_trap(), [], max_new_tokens=1, filters=[lambda logits: logits[:, :2]])
+    with pytest.raises(ValueError, match="returned NoneType"):
+        sample(beam_trap(), [], max_new_tokens=1, filters=[lambda logits: None])

@@ -1,5 +1,7 @@
 """The straight way computes what the modules compute, and steps aside for hooks and for a student's own modules."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,10 +38,10 @@ def test_no_module_is_called_and_the_logits_are_the_same(model, monkeypatch):
     with torch.no_grad():
         expected = model(ids)
     called = []
-    forward = nn.Linear.forward
-    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: called.append(self) or forward(self, x))
+    call = nn.Module.__call__
+    monkeypatch.setattr(nn.Module, "__call__", lambda self, *x: called.append(self) or call(self, *x))
     torch.testing.assert_close(token_by_token(model, ids), expected, atol=1e-5, rtol=1e-5)
-    assert not called
+    assert set(called) == {model} | {part for part in (model.embed_tokens, model.rotary) if part is not None}
 
 
 def test_a_hook_is_honoured_even_when_set_between_two_tokens(model):
@@ -79,6 +81,39 @@ def test_a_subclass_is_not_taken_for_its_parent():
 
     layer, x = Doubling(4, 4), torch.randn(1, 1, 4)
     assert torch.equal(straight(layer)(x), layer(x))
+
+
+@pytest.mark.parametrize("whole_class", [True, False])
+def test_a_forward_that_was_replaced_is_called(model, whole_class, monkeypatch):
+    """An experiment switches a part off by putting another forward in its place: the cached pass must agree."""
+    ffn = model.blocks[0].ffn
+    if whole_class:
+        monkeypatch.setattr(type(ffn), "forward", lambda self, x: torch.zeros_like(x))
+    else:
+        ffn.forward = torch.zeros_like
+    ids = some_ids()
+    with torch.no_grad():
+        torch.testing.assert_close(token_by_token(model, ids), model(ids), atol=1e-5, rtol=1e-5)
+
+
+def test_a_cache_that_goes_to_another_model_does_not_take_the_first_ones_weights_along(model):
+    ids, other = some_ids(rows=1), DecoderLM(model.config, seed=1).eval()
+    cache = model.new_cache(1, 9)
+    with torch.no_grad():
+        model(ids[:, :4], cache)
+        after = other(ids[:, 4:], cache)
+        cache.truncate([4])
+        cache.way = None
+        assert torch.equal(other(ids[:, 4:], cache), after)
+
+
+def test_a_copied_cache_goes_on_alike_without_copying_the_weights(model):
+    ids, cache = some_ids(rows=1), model.new_cache(1, 9)
+    with torch.no_grad():
+        model(ids[:, :4], cache)
+        twin = copy.deepcopy(cache)
+        assert twin.way is None
+        assert torch.equal(model(ids[:, 4:], twin), model(ids[:, 4:], cache))
 
 
 def test_weights_changed_in_place_are_seen(model):

@@ -146,6 +146,11 @@ BAD_FOLDERS = [
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope settings .*llama3"),
     ({"num_hidden_layers": 2}, "lacks 'model.layers.1"),
     ({"num_hidden_layers": 0}, "layers is 0"),
+    ({"tensors": llama_tensors() | {"model.layers.1.mlp.up_proj.weight": torch.ones(12, 8)}}, "also holds .*layers.1"),
+    (
+        {"tensors": llama_tensors() | {"model.layers.0.self_attn.q_proj.bias": torch.ones(8)}},
+        "also holds .*q_proj.bias",
+    ),
     ({"vocab_size": 16}, r"embed_tokens.weight has shape \(17, 8\); the config asks for \(16, 8\)"),
     ({"num_key_value_heads": 2}, "attn.qkv.weight has shape"),
     ({"tie_word_embeddings": False}, "lacks 'lm_head.weight'"),

@@ -129,8 +129,18 @@ def test_a_table_that_is_no_language_model(table, options, message):
         TreeLM(table, **{"max_length": 2, **options})
 
 
+def test_nothing_follows_the_end_of_a_sequence():
+    assert beam_trap().logprob([0, 0, 0, 1]) == -math.inf  # its sequences have three tokens
+    ended = TreeLM({(): [0.5, 0.5]}, max_length=3, eos_id=1, default=[0.5, 0.5])
+    assert ended.logprob([0, 1]) == 2 * math.log(0.5)
+    assert ended.logprob([1, 0]) == -math.inf
+
+
 def test_ids_that_the_tree_does_not_have(as_shipped):
     tree = beam_trap()
+    for ids in ([0, -1], [0, 3]):  # Python would have read -1 as the last token
+        with pytest.raises(ValueError, match=rf"ids\[1\] is {ids[1]}; ids must lie between 0 and 2"):
+            tree.logprob(ids)
     with pytest.raises(ValueError, match=r"ids\[0, 1\] is 4; ids must lie between 0 and 3"):
         tree(torch.tensor([[0, 4]]))
     with pytest.raises(ValueError, match=r"ids\[0, 0\] is -1"):

@@ -1,9 +1,9 @@
 """The command behind `make notebooks`: source/NN_name.py -> NN_name.ipynb, executed, photographed, in canonical form.
 
-    python notebooks/build.py                         every notebook
-    python notebooks/build.py 03_attention            one, or several
-    python notebooks/build.py --check                 do the pairs agree? (nothing is executed)
-    python notebooks/build.py --pull 03_attention     the .ipynb was edited in JupyterLab: bring its cells to source/
+    python tools/build.py                         every notebook
+    python tools/build.py 03_attention            one, or several
+    python tools/build.py --check                 do the pairs agree? (nothing is executed)
+    python tools/build.py --pull 03_attention     the .ipynb was edited in JupyterLab: bring its cells to source/
 
 Canonical form, so that a diff shows only what changed: cell ids made from the cells' text, execution counts 1..n,
 tags the only cell metadata, no widget state, and a picture where a widget stood.
@@ -28,7 +28,7 @@ import nbformat
 from nbformat import NotebookNode
 from photograph import Picture, Shoot, camera, plotly_page
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1] / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 VIEW_TEXT = "arlab view: {name} - run this cell to move it"
