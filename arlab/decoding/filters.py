@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real  # NumPy registers its scalars with these
 
 import torch
 from jaxtyping import Float
@@ -28,7 +29,7 @@ def temperature(logits: Logits, t: float) -> Logits:
 
     Source: Ackley, Hinton and Sejnowski (1985); lectures 000 and 004.
     """
-    check_temperature(t)
+    t = check_temperature(t)
     peak = peak_of(logits)
     if t == 0:
         best = logits.argmax(dim=-1, keepdim=True)  # the first maximum: the lowest id
@@ -50,7 +51,7 @@ def top_k(logits: Logits, k: int) -> Logits:
 
     Source: Fan, Lewis and Dauphin (2018); lectures 000 and 004.
     """
-    check_k(k)
+    k = check_k(k)
     peak_of(logits)
     if k >= logits.size(-1):
         return logits.clone()
@@ -72,7 +73,7 @@ def top_p(logits: Logits, p: float) -> Logits:
 
     Source: "The Curious Case of Neural Text Degeneration" (Holtzman et al., 2020).
     """
-    check_p("p", p)
+    p = check_p("p", p)
     peak = peak_of(logits)
     if p == 1:
         return logits.clone()
@@ -93,7 +94,7 @@ def min_p(logits: Logits, p: float) -> Logits:
 
     Source: "Turning Up the Heat: Min-p Sampling" (Nguyen et al., 2024).
     """
-    check_p("p", p)
+    p = check_p("p", p)
     peak = peak_of(logits)
     return logits.masked_fill((logits.float() - peak.float()).exp() < p, -torch.inf)
 
@@ -185,19 +186,25 @@ def _filtered(filter_: Filter, logits: Logits) -> Logits:
     return left
 
 
-def check_temperature(t: float) -> None:
-    if isinstance(t, bool) or not isinstance(t, (int, float)) or not math.isfinite(t) or t < 0:
+def check_temperature(t: float) -> float:
+    """t as Python's own number, or a ValueError."""
+    if isinstance(t, bool) or not isinstance(t, Real) or not math.isfinite(t) or t < 0:
         raise ValueError(f"temperature is {t!r}; it must be a finite number of 0 or more (0 means argmax)")
+    return float(t)
 
 
-def check_k(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+def check_k(k: int) -> int:
+    """k as Python's own number, or a ValueError."""
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise ValueError(f"k is {k!r}; it must be an integer of 1 or more")
+    return int(k)
 
 
-def check_p(name: str, p: float) -> None:
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 < p <= 1:
+def check_p(name: str, p: float) -> float:
+    """p as Python's own number, or a ValueError."""
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0 < p <= 1:
         raise ValueError(f"{name} is {p!r}; it must lie in (0, 1]")
+    return float(p)
 
 
 def in_float64(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ its end and gather a Generation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int
@@ -74,7 +75,7 @@ def sample(
     Raises:
         ValueError, TypeError: as in `greedy`, and n below 1.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n is {n!r}; it must be an integer of 1 or more")
     steps = sample_steps(
         model,
@@ -185,10 +186,10 @@ def _loop(model, prompts: Prompts, max_new_tokens: int, filters, choose, ends: l
 
 def end_ids(model: LanguageModel, eos_id: int | Sequence[int] | None, pad_id: int | None) -> tuple[list[int], int]:
     """The end symbols as a list, and what to pad with."""
-    ends = [] if eos_id is None else [eos_id] if isinstance(eos_id, int) else list(eos_id)
+    ends = [] if eos_id is None else [eos_id] if isinstance(eos_id, Integral) else list(eos_id)
     pad = pad_id if pad_id is not None else ends[0] if ends else 0
     for name, value in [*(("eos_id", end) for end in ends), ("pad_id", pad)]:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < model.vocab_size:
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < model.vocab_size:
             raise ValueError(f"{name} is {value!r}; it must be an id between 0 and {model.vocab_size - 1}")
     return ends, pad
 

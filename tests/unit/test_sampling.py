@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -257,3 +258,16 @@ def test_a_filter_that_changes_the_shape_is_refused():
         sample(beam_trap(), [], max_new_tokens=1, filters=[lambda logits: logits[:, :2]])
     with pytest.raises(ValueError, match="returned NoneType"):
         sample(beam_trap(), [], max_new_tokens=1, filters=[lambda logits: None])
+
+
+def test_numpys_numbers_serve_as_numbers(as_shipped):
+    """A student who loops over numpy.arange or linspace hands these over."""
+    model = DecoderLM(DecoderConfig.gpt2(vocab_size=20, context_length=16, d_model=16, layers=1, heads=2), seed=0)
+    filters = [Temperature(np.float32(0.5)), TopK(np.int64(3)), TopP(np.float32(0.5))]
+    options = {"max_new_tokens": np.int64(4), "eos_id": np.int64(7)}
+    found = sample(model, [1, 2], filters=filters, generator=torch.Generator().manual_seed(0), **options)
+    same = [Temperature(0.5), TopK(3), TopP(0.5)]
+    expected = sample(
+        model, [1, 2], filters=same, generator=torch.Generator().manual_seed(0), max_new_tokens=4, eos_id=7
+    )
+    assert torch.equal(found.ids, expected.ids)
