@@ -35,10 +35,25 @@ class RMSNorm(nn.RMSNorm):
         return torch.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """(x - mean) / deviation of each feature over all tokens of the batch, padding included (Ioffe and Szegedy, 2015).
+
+    Here to be compared, not to be used: a token's output depends on the rows beside it and, in training, on its own
+    future; in eval mode running averages stand in for the batch. Lecture 004; notebook 05.
+    """
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        return super().forward(x.reshape(-1, x.size(-1))).view(x.shape)
+
+
 def make_norm(config) -> nn.Module:
     """The norm that the config names, over d_model features."""
+    if config.norm == "none":
+        return nn.Identity()
     if config.norm == "rms":
         return RMSNorm(config.d_model, eps=config.norm_eps)
+    if config.norm == "batch":
+        return BatchNorm(config.d_model, eps=config.norm_eps)
     return LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
 
 
@@ -75,13 +90,17 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + ffn(norm(x)): norms inside the branch (pre-LN, Xiong et al., 2020)."""
+    """x + attention(norm(x)), then x + ffn(norm(x)): norms inside the branch (pre-LN, Xiong et al., 2020).
+
+    With norm_first=False it is norm(x + attention(x)), then norm(x + ffn(x)): post-LN, as in Vaswani et al. (2017).
+    With residual=False a branch replaces x instead of adding to it: notebook 05 shows what a deep net does then.
+    """
 
     def __init__(self, config):
         super().__init__()
         self.norm1, self.attn = make_norm(config), MultiHeadAttention(config)
         self.norm2, self.ffn = make_norm(config), (SwiGLU if config.ffn == "swiglu" else FeedForward)(config)
-        self.dropout = config.dropout
+        self.norm_first, self.residual, self.dropout = config.norm_first, config.residual, config.dropout
 
     def forward(
         self,
@@ -93,9 +112,13 @@ class Block(nn.Module):
         return self.compute(x, layout, cache, rotary, self.norm1, self.attn, self.norm2, self.ffn)
 
     def compute(self, x, layout, cache, rotary, norm1, attn, norm2, ffn) -> Float[Tensor, "rows time d_model"]:
-        x = x + self._drop(attn(norm1(x), layout, cache, rotary))
-        return x + self._drop(ffn(norm2(x)))
+        if self.norm_first:
+            x = self._join(x, attn(norm1(x), layout, cache, rotary))
+            return self._join(x, ffn(norm2(x)))
+        x = norm1(self._join(x, attn(x, layout, cache, rotary)))
+        return norm2(self._join(x, ffn(x)))
 
-    def _drop(self, branch: Tensor) -> Tensor:
-        """Dropout on what a branch adds to the stream (Srivastava et al., 2014); nothing at all when not training."""
-        return F.dropout(branch, self.dropout) if self.training and self.dropout else branch
+    def _join(self, x: Tensor, branch: Tensor) -> Tensor:
+        """The branch goes into the stream; dropout on what it adds (Srivastava et al., 2014) when training."""
+        branch = F.dropout(branch, self.dropout) if self.training and self.dropout else branch
+        return x + branch if self.residual else branch

@@ -30,8 +30,10 @@ class DecoderConfig:
     kv_heads: int | None = None  # None: as many as heads; fewer: grouped-query attention
     d_head: int | None = None  # None: d_model / heads
     d_ff: int | None = None  # None: 4 * d_model
-    norm: str = "layer"  # "layer" or "rms"
+    norm: str = "layer"  # "layer" or "rms"; "batch" and "none" are there to be compared with them
     norm_eps: float = 1e-5
+    norm_first: bool = True  # pre-LN; False is post-LN, which needs no norm after the last block
+    residual: bool = True  # False takes x + out of every branch
     positions: str = "learned"  # "learned", "rotary", "sinusoidal" or "none"
     rotary_base: float = 10_000.0
     ffn: str = "gelu"  # "gelu", "gelu_tanh", "relu" or "swiglu"
@@ -39,6 +41,7 @@ class DecoderConfig:
     qkv_bias: bool | None = None  # None: as `bias`
     tied: bool = True  # the output matrix is the embedding matrix
     dropout: float = 0.0
+    init: str = "gpt2"  # "gpt2": N(0, 0.02), less into the stream; "xavier": Glorot's for matrices, N(0, 1) embeddings
     causal: bool = True  # False lets every token see the future: notebook 04 trains such a cheat
     bos_id: int | None = None
 
@@ -58,7 +61,8 @@ class DecoderConfig:
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"d_model is {self.d_model}; sinusoidal positions need an even one")
         allowed = {
-            "norm": ("layer", "rms"),
+            "norm": ("layer", "rms", "batch", "none"),
+            "init": ("gpt2", "xavier"),
             "positions": ("learned", "rotary", "sinusoidal", "none"),
             "ffn": (*ACTIVATIONS, "swiglu"),
         }
@@ -116,7 +120,7 @@ class DecoderLM(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         for layer, block in enumerate(self.blocks):
             block.attn.layer = layer
-        self.norm = make_norm(config)
+        self.norm = make_norm(config) if config.norm_first else nn.Identity()
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.embed_tokens.weight
@@ -152,20 +156,41 @@ class DecoderLM(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, seed: int | None = None) -> None:
-        """N(0, 0.02), and the last matrix of each branch smaller by sqrt(2 layers), as in GPT-2: each of the
-        2 x layers branches adds to the same residual stream, which should not grow with depth."""
+        """Fill every weight; biases become 0 and the norms' scales stay 1.
+
+        "gpt2": N(0, 0.02), and the last matrix of each branch smaller by sqrt(2 layers), as in GPT-2: each of the
+        2 x layers branches adds to the same residual stream, which should not grow with depth.
+        "xavier": Glorot and Bengio (2010), each of W_Q, W_K, W_V, gate and up by itself although they share a tensor;
+        N(0, 1) for the embeddings.
+        """
         if self.embed_tokens.weight.is_meta:
             return
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
-                continue  # norms stay at 1; biases are set to 0 below
+                continue
+            if self.config.init == "xavier":
+                self._init_xavier(name, parameter, generator)
+                continue
             into_stream = name.endswith(("attn.out.weight", "ffn.down.weight"))
             std = 0.02 / (2 * self.config.layers) ** 0.5 if into_stream else 0.02
             parameter.normal_(0.0, std, generator=generator)
         for module in self.modules():
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
+
+    def _init_xavier(self, name: str, parameter: Tensor, generator: torch.Generator | None) -> None:
+        if name.startswith("embed_"):
+            parameter.normal_(0.0, 1.0, generator=generator)
+            return
+        config, parts = self.config, [parameter]
+        if name.endswith("qkv.weight"):
+            keys = config.n_kv_heads * config.head_dim
+            parts = parameter.split([config.heads * config.head_dim, keys, keys])
+        elif name.endswith("gate_up.weight"):
+            parts = parameter.chunk(2)
+        for part in parts:
+            nn.init.xavier_uniform_(part, generator=generator)
 
     def new_cache(self, rows: int, capacity: int) -> KVCache:
         """Room for `capacity` tokens in each of `rows` rows.

@@ -18,6 +18,9 @@ CONFIGS = {
     "llama": DecoderConfig.llama(**SIZES, kv_heads=2, tied=False),
     "sinusoidal": DecoderConfig(**SIZES, positions="sinusoidal", ffn="relu", norm="rms"),
     "none": DecoderConfig(**SIZES, positions="none", ffn="swiglu", d_head=6, d_ff=20),
+    "post-LN": DecoderConfig(**SIZES, norm_first=False, init="xavier"),
+    "bare": DecoderConfig(**SIZES, norm="none", residual=False, init="xavier"),
+    "batch": DecoderConfig(**SIZES, norm="batch", init="xavier"),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
@@ -124,7 +127,7 @@ def test_positions_matter_and_only_where_asked():
         logits = DecoderLM(config, seed=0).double().eval()(same)[0]
         # Of equal tokens attention alone makes equal outputs; rotary turns queries and keys, but values keep still,
         # so equal values average to the same: order shows with learned and sinusoidal positions.
-        expected = name in ("gpt2", "sinusoidal")
+        expected = config.positions in ("learned", "sinusoidal")
         assert torch.allclose(logits[0], logits[3], atol=1e-12) != expected, name
     # One layer only: in a second one the causal mask itself gives the order away.
     order = torch.tensor([[1, 2, 7], [2, 1, 7]])
@@ -190,7 +193,8 @@ BAD_CONFIGS = [
     ({"d_ff": -1}, "n_ff is -1"),
     ({"d_head": 5, "positions": "rotary"}, "head_dim is 5; rotary positions"),
     ({"d_model": 15, "heads": 5, "positions": "sinusoidal"}, "d_model is 15; sinusoidal"),
-    ({"norm": "batch"}, "norm is 'batch'; it must be one of layer, rms"),
+    ({"norm": "power"}, "norm is 'power'; it must be one of layer, rms, batch, none"),
+    ({"init": "kaiming"}, "init is 'kaiming'; it must be one of gpt2, xavier"),
     ({"positions": "alibi"}, "positions is 'alibi'; it must be one of learned, rotary, sinusoidal, none"),
     ({"ffn": "selu"}, "ffn is 'selu'; it must be one of gelu, gelu_tanh, relu, swiglu"),
     ({"bos_id": 17}, "bos_id is 17; a decoder embeds it, so it must lie below vocab_size = 17"),
