@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -28,16 +28,14 @@ class Layout:
     past: tuple[int, ...]  # tokens before this pass, one number a row
     time: int
     device: torch.device
+    even: bool = field(init=False)  # all rows are equally long: then slices do, and no index has to be built
+    keys: int = field(init=False)  # key slots in play: those of the longest row
 
-    @cached_property
-    def even(self) -> bool:
-        """All rows are equally long: then slices do, and no index has to be built."""
-        return min(self.past) == max(self.past)
-
-    @cached_property
-    def keys(self) -> int:
-        """Key slots in play: those of the longest row."""
-        return max(self.past) + self.time
+    def __post_init__(
+        self,
+    ) -> None:  # at once, not when asked for: torch.compile stops at the lock of a cached_property
+        object.__setattr__(self, "even", min(self.past) == max(self.past))
+        object.__setattr__(self, "keys", max(self.past) + self.time)
 
     @cached_property
     def past_tensor(self) -> Int[Tensor, "rows"]:

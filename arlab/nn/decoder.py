@@ -228,8 +228,8 @@ class DecoderLM(nn.Module):
 
     def embed(self, ids: Tensor) -> Float[Tensor, "rows time d_model"]:
         """The T x d_m matrix of lecture 002, for each row."""
-        # On a GPU the check would make the host wait at every token.
-        if not isinstance(ids, Tensor) or ids.device.type == "cpu":
+        # On a GPU the check would make the host wait at every token; in a compiled model it would break the graph.
+        if not torch.compiler.is_compiling() and (not isinstance(ids, Tensor) or ids.device.type == "cpu"):
             checked_ids(ids, self)
         return self.embed_tokens(ids)
 

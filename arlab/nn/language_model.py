@@ -62,10 +62,21 @@ def pick_last(x: Float[Tensor, "rows time d"], lengths: Sequence[int] | None) ->
     """
     if lengths is None:
         return x[:, -1]
-    if len(lengths) != x.size(0) or not 1 <= min(lengths) <= max(lengths) <= x.size(1):
-        raise ValueError(f"lengths is {list(lengths)}; needed one for each of {x.size(0)} rows, 1 to {x.size(1)}")
-    rows = torch.arange(x.size(0), device=x.device)
-    return x[rows, torch.tensor(list(lengths), device=x.device) - 1]
+    ends = torch.tensor(row_lengths(lengths, x.size(0), x.size(1)), device=x.device)
+    return x[torch.arange(x.size(0), device=x.device), ends - 1]
+
+
+def row_lengths(lengths: Sequence[int] | None, rows: int, time: int) -> list[int]:
+    """The real tokens of each right-padded row; None: all of them.
+
+    Raises:
+        ValueError: a length for more or fewer rows than there are, or outside 1 .. time.
+    """
+    if lengths is None:
+        return [time] * rows
+    if len(lengths) != rows or not 1 <= min(lengths) <= max(lengths) <= time:
+        raise ValueError(f"lengths is {list(lengths)}; needed one for each of {rows} rows, 1 to {time}")
+    return list(lengths)
 
 
 @contextmanager

@@ -26,11 +26,12 @@ def scheduled_sampling(
     generator: torch.Generator | None = None,
     argmax: bool = False,
 ) -> Iterator[Batch]:
-    """Each input token after the first is replaced, with probability `rate`, by the model's own.
+    """Input tokens are replaced, each with probability `rate`, by what the model itself says at the position before.
 
     The model reads the row so far, replaced tokens included, and says what comes next (a draw, or its argmax); that
-    goes into the input in place of the truth. The targets stay. No gradient flows through the choice. At rate 0 the
-    batches pass unchanged: that is teacher forcing.
+    goes into the input in place of the truth. The targets stay. No gradient flows through the choice. What was no
+    target stays too: a row's first token, a prompt whose targets are IGNORE, padding. At rate 0 the batches pass
+    unchanged: that is teacher forcing.
 
     Args:
         rate: a number, or a function of the batch's number (0, 1, ...), to let it grow.
@@ -48,14 +49,14 @@ def scheduled_sampling(
             raise ValueError(f"rate is {now} at batch {number}; it must lie between 0 and 1")
         if generator is None and (0 < now < 1 or (now > 0 and not argmax)):
             raise ValueError("coins and draws need a generator: give generator=..., or rate 1 with argmax=True")
-        inputs, targets = batch
-        yield Batch(inputs if now == 0 else own_inputs(model, inputs, now, generator, argmax), targets)
+        batch = Batch(*batch)
+        yield batch if now == 0 else Batch(own_inputs(model, batch, now, generator, argmax), batch.targets)
 
 
 def free_running(
     model: LanguageModel, batches: Iterable[Batch], *, generator: torch.Generator | None = None
 ) -> Iterator[Batch]:
-    """Every input token after the first is the model's own: what lecture 003 calls regular training.
+    """Every input token that the model was asked for is its own: what lecture 003 calls regular training.
 
     Drawn when there is a generator, else its argmax.
     """
@@ -64,22 +65,19 @@ def free_running(
 
 @torch.no_grad()
 def own_inputs(
-    model: LanguageModel,
-    inputs: Int[Tensor, "rows time"],
-    rate: float,
-    generator: torch.Generator | None,
-    argmax: bool,
+    model: LanguageModel, batch: Batch, rate: float, generator: torch.Generator | None, argmax: bool
 ) -> Int[Tensor, "rows time"]:
     """The inputs with the model's own tokens in them: one pass for each position, where teacher forcing needs none."""
-    rows, time = inputs.shape
-    device = getattr(model, "device", inputs.device)
-    mixed = inputs.to(device, copy=True)
+    rows, time = batch.inputs.shape
+    device = getattr(model, "device", batch.inputs.device)
     coins = torch.rand(rows, time, generator=generator) if rate < 1 else torch.zeros(rows, time)
-    own = (coins < rate).to(device)
+    asked = batch.targets[:, :-1] == batch.inputs[:, 1:]  # input t + 1 is what position t had to predict
+    own = ((coins[:, 1:] < rate) & asked.cpu()).to(device)
+    mixed = batch.inputs.to(device, copy=True)
     cache = model.new_cache(rows, time)
     with eval_mode(model):
         for t in range(time - 1):
             logits = last_logits(model, mixed[:, t : t + 1], cache)
             said = logits.argmax(-1) if argmax else draw(logits, generator)
-            mixed[:, t + 1] = torch.where(own[:, t + 1], said, mixed[:, t + 1])
-    return mixed.to(inputs.device)
+            mixed[:, t + 1] = torch.where(own[:, t], said, mixed[:, t + 1])
+    return mixed.to(batch.inputs.device)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from io import TextIOBase
+from typing import Any
 
 
 def lines(
-    steps: Iterable[Any], total: int | None = None, every_seconds: float = 5.0, file: TextIO | None = None
+    steps: Iterable[Any], total: int | None = None, every_seconds: float = 5.0, file: TextIOBase | None = None
 ) -> Iterator[Any]:
     """Print a line at the first record, then one every `every_seconds`, and one at the last record.
 
@@ -31,7 +32,7 @@ def lines(
     return _lines(steps, total, every_seconds, file)
 
 
-def _lines(steps: Iterable[Any], total: int | None, every_seconds: float, file: TextIO | None) -> Iterator[Any]:
+def _lines(steps: Iterable[Any], total: int | None, every_seconds: float, file: TextIOBase | None) -> Iterator[Any]:
     pace, validation = Pace(), None
     last = printed = None
     due = -float("inf")
