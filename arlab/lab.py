@@ -76,12 +76,18 @@ def _checked_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def _report(lab: Lab) -> str:
-    if lab.device.type == "cuda":
-        card = torch.cuda.get_device_properties(lab.device)
+def machine(device: torch.device | None = None) -> str:
+    """Where something was measured, in a few words: the card or the processor, and torch's version."""
+    if device is not None and device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
         where = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
     else:
         threads = torch.get_num_threads()
         where = f"{platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{where}, torch {torch.__version__}"
+
+
+def _report(lab: Lab) -> str:
+    where, version = machine(lab.device).rsplit(", ", 1)
     precision = str(lab.dtype).removeprefix("torch.")
-    return f"arlab on {lab.device.type} ({where}), {precision}, torch {torch.__version__}, seed {lab.seed}"
+    return f"arlab on {lab.device.type} ({where}), {precision}, {version}, seed {lab.seed}"

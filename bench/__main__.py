@@ -1,4 +1,4 @@
-"""`python -m bench [decode] [small] [startup] [slider]`: the figures of this machine, the goal beside each."""
+"""`python -m bench [section ...]`: the figures of this machine, the goal beside each; without a section, all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore", module="transformers")
 
-SECTIONS = ("decode", "small", "startup", "slider")
+SECTIONS = ("decode", "small", "training", "startup", "slider")
 
 
 def main(arguments: list[str]) -> int:
@@ -44,6 +44,12 @@ def _run(section: str, rounds: int) -> list[dict]:
         from bench.startup import measure
 
         return measure()
+    if section == "training":
+        import torch
+
+        from bench import training
+
+        return training.training_step(rounds) + (training.on_gpu() if torch.cuda.is_available() else [])
     from bench import decode
 
     return decode.smollm2_greedy(rounds=rounds) if section == "decode" else decode.small_gpt_sampling(rounds=rounds)
