@@ -1,0 +1,217 @@
+"""The sequence tree in a real browser: walked by keyboard and by mouse, every number against the world itself."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from arlab.views import SequenceTree
+from arlab.worlds import TreeLM, beam_trap
+
+ATTACK = "<img src=x onerror=alert(1)>"
+THEMES = ["light", "dark"]
+
+
+def text_world() -> TreeLM:
+    """Short sentences that end by themselves, or are cut after four tokens."""
+    table = {
+        (): [0.6, 0.4, 0, 0, 0],
+        (0,): [0, 0, 0.55, 0.05, 0.4],
+        (1,): [0, 0, 0.2, 0.8, 0],
+    }
+    names = ["The", "A", "program", ATTACK, "<end>"]
+    return TreeLM(table, max_length=4, eos_id=4, names=names, default=[0, 0.1, 0.1, 0.3, 0.5])
+
+
+def press(page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def path(page) -> list[int]:
+    return page.evaluate("arlabModel.get('path')")
+
+
+def drawn(page) -> int:
+    return page.locator(".st-node").count()
+
+
+def chain(page) -> list[tuple[float, float]]:
+    """Product and sum of logs so far, exact, one pair a token walked."""
+    rows = page.locator(".st-chain tbody tr:not(.st-empty)")
+    exact = "all => all.map(row => [3, 5].map(c => Number(row.children[c].dataset.value)))"
+    return [tuple(pair) for pair in rows.evaluate_all(exact)]
+
+
+def test_a_walk_by_keyboard_builds_product_and_sum(saved_page):
+    world = beam_trap()
+    page = saved_page(SequenceTree(world))
+    assert drawn(page) == 1 + 2 + 5 + 13
+    page.locator(".st-tree").focus()
+    assert page.locator(".st-story").inner_text().startswith("All of the 13 sequences begin here")
+    walked = []
+    for key, expected in [
+        ("ArrowRight", [0]),  # A, the more probable
+        ("ArrowDown", [1]),
+        ("ArrowRight", [1, 0]),
+        ("ArrowUp", [0, 2]),  # the neighbour in the column, a cousin
+        ("ArrowRight", [0, 2, 0]),
+        ("ArrowLeft", [0, 2]),
+        ("Home", []),
+        ("End", [0, 0, 0]),  # always the most probable: greedy
+        ("ArrowRight", [0, 0, 0]),  # nothing comes after the end
+    ]:
+        press(page, key)
+        assert path(page) == expected, key
+        sums = [world.logprob(expected[: t + 1]) for t in range(len(expected))]
+        walked = chain(page)
+        assert [log for _, log in walked] == pytest.approx(sums, abs=1e-12)
+        assert [p for p, _ in walked] == pytest.approx([math.exp(s) for s in sums], rel=1e-12)
+    assert walked[-1][0] == dict(world.enumerate())[(0, 0, 0)]
+    lines = page.locator(".st-line").all_inner_texts()
+    assert lines == [
+        "p(A A A) = 0.55 · 0.34 · 1 = 0.187",
+        f"log p(A A A) = −{-math.log(0.55):.4f} − {-math.log(0.34):.4f} + 0 = −{-math.log(0.187):.4f}",
+    ]
+    assert page.locator(".st-story").inner_text() == "Complete: number 1 of 13 by probability."
+    here = page.locator(".st-tree").get_attribute("aria-activedescendant")
+    assert page.locator(f"#{here}").get_attribute("aria-label") == "A, probability 1, product 0.187"
+
+
+@pytest.mark.parametrize("eos_id", [None, 2])
+def test_the_list_is_the_enumeration(saved_page, eos_id):
+    world = TreeLM.random(3, 4, torch.Generator().manual_seed(2), eos_id=eos_id)
+    page = saved_page(SequenceTree(world, [1], show_list=True))
+    rows = page.locator(".st-list tbody tr").evaluate_all(
+        "all => all.map(row => [row.children[1].textContent, row.querySelector('[data-value]').dataset.value])"
+    )
+    assert [(name, float(p)) for name, p in rows] == [(" ".join(map(str, ids)), p) for ids, p in world.enumerate()]
+    total = page.locator(".st-total[data-value]")
+    assert float(total.get_attribute("data-value")) == pytest.approx(1, abs=1e-12)
+    assert total.inner_text() == f"All {len(rows)} probabilities add up to 1.0000000000."
+    begins = page.locator(".st-list tr.st-begins td[data-value]").evaluate_all("all => all.map(c => +c.dataset.value)")
+    assert math.fsum(begins) == pytest.approx(world.distribution(())[1])
+    assert page.locator(".st-total").nth(1).inner_text().startswith(f"The marked {len(begins)}: ")
+
+
+def test_a_sequence_is_chosen_in_the_list_by_keyboard_and_by_mouse(saved_page):
+    world = beam_trap()
+    page = saved_page(SequenceTree(world))
+    assert not page.locator(".st-list").is_visible()
+    page.get_by_label("list all sequences").focus()
+    press(page, "Space")
+    page.locator(".st-list").focus()
+    ranked = [list(ids) for ids, _ in world.enumerate()]
+    press(page, "ArrowDown")
+    assert path(page) == ranked[0]
+    press(page, "ArrowDown", "ArrowDown", "ArrowUp")
+    assert path(page) == ranked[1]
+    page.locator(".st-list tbody tr").nth(5).click()
+    press(page)
+    assert path(page) == ranked[5]
+    assert page.locator(".st-list tr[aria-current=true]").count() == 1
+
+
+def test_folded_bars_share_out_probability_one(saved_page):
+    """Whatever is folded, the ends drawn are every sequence once: their probabilities add up to 1."""
+    world = TreeLM.random(4, 4, torch.Generator().manual_seed(0), eos_id=2)
+    page = saved_page(SequenceTree(world))
+    page.locator(".st-tree").focus()
+    height = page.locator(".arlab").bounding_box()["height"]
+    for keys, nodes in [([], 5), (["ArrowRight"], 9), (["ArrowRight"], 13), (["ArrowRight"], 17)]:
+        press(page, *keys)
+        assert drawn(page) == nodes, path(page)
+        shown = page.locator(".st-mass").evaluate_all("all => all.map(text => Number(text.textContent))")
+        assert len(shown) == 1 + 3 * (nodes - 1) // 4
+        assert sum(shown) == pytest.approx(1, abs=0.005)  # printed with three digits
+        assert page.locator(".st-tree").evaluate("tree => tree === document.activeElement")
+        assert page.locator(".arlab").bounding_box()["height"] == pytest.approx(height, abs=1)
+    page.get_by_label("fold other branches").click()
+    press(page)
+    assert drawn(page) == 1 + 4 + 12 + 36 + 108
+
+
+def test_a_large_tree_is_drawn_whole_and_the_path_kept_in_sight(saved_page):
+    world = TreeLM({}, max_length=8, default=[0.6, 0.4])
+    page = saved_page(SequenceTree(world, fold=False))
+    assert drawn(page) == 511
+    page.locator(".st-tree").focus()
+    box = page.locator(".st-scroll").bounding_box()
+    for key in ("End", *["ArrowDown"] * 40, "Home"):
+        press(page, key)
+        node = page.locator(".st-node[data-mark=here]").bounding_box()
+        assert box["y"] <= node["y"] <= box["y"] + box["height"] - node["height"]
+
+
+def test_an_end_symbol_ends_a_sequence_and_the_text_says_what_that_means(saved_page):
+    page = saved_page(SequenceTree(text_world(), [0, 2]))
+    story = page.locator(".st-story")
+    assert "The text “The program” and nothing more has 0.33 · 0.5 = 0.165" in story.inner_text()
+    end = page.locator(".st-node.st-end[data-mark=next]")
+    assert end.inner_text() == "<end>"
+    end.click()
+    press(page)
+    assert path(page) == [0, 2, 4]
+    assert "It ended by itself, with the end symbol." in story.inner_text()
+    assert page.get_by_role("button", name="Most probable next").is_disabled()
+    page.evaluate("arlabModel.set('path', [1])")
+    press(page)
+    assert "“A” and nothing more has probability 0: it cannot end here." in story.inner_text()
+    page.evaluate("arlabModel.set('path', [0, 2, 2, 2])")
+    press(page)
+    assert "It was cut after 4 tokens, without an end symbol." in story.inner_text()
+
+
+def test_buttons_walk_too(saved_page):
+    page = saved_page(SequenceTree(beam_trap()))
+    start, back = (page.get_by_role("button", name=name, exact=True) for name in ("Start", "← Back"))
+    forward = page.get_by_role("button", name="Most probable next")
+    assert start.is_disabled() and back.is_disabled()
+    forward.click()
+    forward.click()
+    back.click()
+    press(page)
+    assert path(page) == [0]
+    start.click()
+    press(page)
+    assert path(page) == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", [600, 960])
+def test_it_can_be_read_in_both_themes_and_widths(saved_page, contrasts, theme, width):
+    page = saved_page(SequenceTree(text_world(), [0, 3], show_list=True, fold=True), theme=theme, width=width)
+    ratio, text = contrasts(page)[0]
+    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('.arlab').dataset.theme") == theme
+    assert page.locator("img").count() == 0
+    assert page.locator(".st-list td", has_text=ATTACK).count() > 0
+    page.locator(".st-node[data-mark=here]").hover()
+    assert page.locator(".al-tip").inner_text().startswith(f"p({ATTACK} | The) = 0.05")
+    assert page.locator("img").count() == 0
+
+
+CELLS = [
+    "from arlab.views import SequenceTree\nfrom arlab.worlds import beam_trap\nview = SequenceTree(beam_trap())",
+    "view",
+]
+
+
+def test_in_jupyterlab_state_goes_both_ways(lab_notebook, in_kernel, contrasts):
+    page = lab_notebook(CELLS, theme="JupyterLab Dark")
+    page.locator(".st-node").first.wait_for()
+    page.locator(".st-tree").focus()
+    press(page, "ArrowRight", "ArrowDown")
+    page.wait_for_timeout(200)
+    told = json.loads(in_kernel(page, "import json; print(json.dumps([view.path, view.probability]))"))
+    assert told == [[1], 0.45]
+    in_kernel(page, "view.path = [0, 0]; view.show_list = True")
+    page.locator(".st-list tr.st-begins").wait_for()
+    assert page.locator(".st-line").first.inner_text() == "p(A A) = 0.55 · 0.34 = 0.187"
+    ratio, text = contrasts(page)[0]
+    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
