@@ -1,4 +1,4 @@
-"""`python -m bench [section ...]`: the figures of this machine, the goal beside each; without a section, all of them."""
+"""`python -m bench [section ...]`: the figures of this machine, the goal beside each; all sections by default."""
 
 from __future__ import annotations
 
