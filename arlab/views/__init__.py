@@ -1,6 +1,7 @@
 """Interactive views. Each one is an ipywidget that computes in the page: `view.temperature = 0.5` moves it.
 
-`NextToken`, `Pipeline`, `AttentionExplorer`, `AttentionWorkbench`, `MaskWorkbench`; loaded when first asked for.
+`AttentionExplorer`, `AttentionWorkbench`, `CostExplorer`, `MaskWorkbench`, `NextToken`, `Pipeline`, `PositionExplorer`,
+`SequenceTree`, `TokenizerView`, `TrainingCurves`; loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -11,18 +12,39 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from arlab.views.attention_explorer import AttentionExplorer
     from arlab.views.attention_workbench import AttentionWorkbench
+    from arlab.views.cost_explorer import CostExplorer
     from arlab.views.mask_workbench import MaskWorkbench
     from arlab.views.next_token import NextToken
     from arlab.views.pipeline import Pipeline
+    from arlab.views.position_explorer import PositionExplorer
+    from arlab.views.sequence_tree import SequenceTree
+    from arlab.views.tokenizer_view import TokenizerView
+    from arlab.views.training_curves import TrainingCurves
 
-__all__ = ["AttentionExplorer", "AttentionWorkbench", "MaskWorkbench", "NextToken", "Pipeline"]
+__all__ = [
+    "AttentionExplorer",
+    "AttentionWorkbench",
+    "CostExplorer",
+    "MaskWorkbench",
+    "NextToken",
+    "Pipeline",
+    "PositionExplorer",
+    "SequenceTree",
+    "TokenizerView",
+    "TrainingCurves",
+]
 
 _MODULES = {
     "AttentionExplorer": "attention_explorer",
     "AttentionWorkbench": "attention_workbench",
+    "CostExplorer": "cost_explorer",
     "MaskWorkbench": "mask_workbench",
     "NextToken": "next_token",
     "Pipeline": "pipeline",
+    "PositionExplorer": "position_explorer",
+    "SequenceTree": "sequence_tree",
+    "TokenizerView": "tokenizer_view",
+    "TrainingCurves": "training_curves",
 }
 
 

@@ -1,0 +1,236 @@
+"""The cost explorer in a real browser: moved by keyboard, its numbers against arlab.nn.costs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from arlab.nn import costs
+from arlab.nn.decoder import DecoderConfig
+from arlab.views.cost_explorer import CostExplorer, line_flops
+
+MEMORY, WORK = "canvas[aria-label^='Memory']", "canvas[aria-label^='Arithmetic']"
+ATTACK = "<img src=x onerror=alert(1)>"
+SIZES = ["model", "time", "rows", "layers", "d_model", "heads", "kv_heads", "dtype", "memory"]
+
+
+@pytest.fixture
+def explorer() -> CostExplorer:
+    """A small model, with points on the line of the maps and at a third of the speed of the cached step."""
+    config = DecoderConfig.llama(vocab_size=100, context_length=512, d_model=96, layers=3, heads=6, kv_heads=2)
+    maps = [(time, costs.attention_weight_bytes(config, 2, time)) for time in (64, 512, 4096)]
+    steps = [(time, line_flops(config, "with cache", time) / 3e9) for time in (64, 256, 1024)]
+    return CostExplorer(config, rows=2, time=512, measured={"attention maps": maps, ATTACK: [(100, 1e6)]},
+                        seconds={"with cache": steps})  # fmt: skip
+
+
+def press(page, target: str, *keys: str) -> None:
+    page.locator(target).focus()
+    for key in keys:
+        page.keyboard.press(key)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def slider(trait: str) -> str:
+    return f"input[type=range][data-trait={trait}]"
+
+
+def state(page) -> dict:
+    return page.evaluate("names => Object.fromEntries(names.map(name => [name, arlabModel.get(name)]))", SIZES)
+
+
+def agrees(page, view: CostExplorer) -> dict:
+    """Each number in the page against view.figures for the same state."""
+    now = state(page)
+    view.model = now.pop("model")
+    with view.hold_trait_notifications():
+        for name, value in now.items():
+            setattr(view, name, value)
+    figures = view.figures
+    for line in CostExplorer.LINES:
+        cell = page.locator(f"[data-line='{line}']")
+        assert float(cell.get_attribute("data-value")) == pytest.approx(figures[line], rel=1e-9), line
+        number, unit = cell.inner_text().split()
+        scale = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+        of_1024 = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50, "B": 1, "FLOP": 1}
+        assert float(number) * (of_1024.get(unit) or scale[unit[0]]) == pytest.approx(figures[line], rel=0.006), line
+    told = page.locator(".ce-said p").last.evaluate("p => ({ ...p.dataset })")
+    for name, value in figures.items():
+        if name not in CostExplorer.LINES:
+            key = "".join(word if i == 0 else word.capitalize() for i, word in enumerate(name.split()))
+            assert float(told[key]) == pytest.approx(value, rel=1e-9), name
+    parameters = float(page.locator(".ce-summary").get_attribute("data-parameters"))
+    assert parameters == sum(costs.parameters(view.config).values())
+    return figures
+
+
+def test_every_slider_by_keyboard(explorer, saved_page):
+    page = saved_page(explorer)
+    agrees(page, explorer)
+    for trait, keys in [("time", ["ArrowRight"] * 5), ("rows", ["ArrowRight"] * 2), ("layers", ["ArrowRight"] * 3)]:
+        before = state(page)[trait]
+        press(page, slider(trait), *keys)
+        assert state(page)[trait] > before
+        agrees(page, explorer)
+    press(page, slider("memory"), "Home")
+    page.get_by_role("button", name="bfloat16").click()
+    figures = agrees(page, explorer)
+    assert state(page)["memory"] == 0.5 and figures["rows with maps"] < figures["rows with cache"]
+    press(page, slider("time"), "End")
+    assert state(page)["time"] == 32_768
+    agrees(page, explorer)
+
+
+def test_in_the_charts_by_keyboard_and_by_dragging(explorer, saved_page):
+    page = saved_page(explorer)
+    for chart in (MEMORY, WORK):
+        press(page, chart, "Home")
+        assert state(page)["time"] == 8
+        press(page, chart, *["ArrowRight"] * 4)
+        assert state(page)["time"] == 16
+        press(page, chart, "ArrowLeft", "End", "ArrowRight")
+        assert state(page)["time"] == 32_768
+        box = page.locator(chart).bounding_box()
+        page.mouse.move(box["x"] + 70, box["y"] + 100)
+        page.mouse.down()
+        middle = box["x"] + 66 + (box["width"] - 76) / 2
+        page.mouse.move(middle, box["y"] + 120, steps=3)
+        page.mouse.up()
+        assert state(page)["time"] == pytest.approx(512, abs=8)
+        agrees(page, explorer)
+
+
+def test_sizes_always_fit_each_other(explorer, saved_page):
+    """A key press on heads goes to the next divisor of d_model, and never gets stuck; KV heads follow."""
+    page = saved_page(explorer)
+    seen = [6]
+    for key in ["ArrowRight"] * 6 + ["ArrowLeft"] * 12:
+        press(page, slider("heads"), key)
+        now = state(page)
+        agrees(page, explorer)  # setting these in Python would refuse sizes that do not fit
+        if now["heads"] not in (1, 48):  # the ends; rotary needs an even width, so 96 is none
+            assert now["heads"] != seen[-1], seen
+        seen.append(now["heads"])
+    assert {1, 2, 3, 4, 6, 8, 12, 16, 24, 48} == set(seen)
+    press(page, slider("d_model"), "ArrowRight", "ArrowRight", "ArrowRight")
+    agrees(page, explorer)
+    press(page, slider("kv_heads"), "End")
+    assert state(page)["kv_heads"] == 0
+    assert page.locator(".al-slider[data-trait=kv_heads] .al-value").input_value() == "all"
+    field = page.locator(".al-slider[data-trait=heads] .al-value")
+    field.fill("7")  # refused
+    field.press("Enter")
+    assert field.get_attribute("aria-invalid") == "true" and state(page)["heads"] != 7
+
+
+def test_grouped_keys_make_the_cache_smaller(explorer, saved_page):
+    page = saved_page(explorer)
+    page.get_by_role("button", name="Llama 2 7B").click()
+    whole = agrees(page, explorer)["KV cache"]
+    press(page, slider("kv_heads"), "ArrowLeft")
+    assert state(page)["kv_heads"] == 16
+    assert agrees(page, explorer)["KV cache"] == whole / 2
+    press(page, slider("kv_heads"), "ArrowRight")
+    assert state(page)["kv_heads"] == 0
+
+
+def test_models_by_name(explorer, saved_page):
+    page = saved_page(explorer)
+    for name in ("GPT-3", "SmolLM2-135M", "this model", "GPT-2 XL"):
+        button = page.get_by_role("button", name=name, exact=True)
+        button.click()
+        agrees(page, explorer)
+        assert page.locator(".ce-preset[aria-pressed=true]").all_inner_texts() == [name]
+        assert page.locator(".ce-summary").inner_text().startswith(f"{name}:")
+    press(page, slider("layers"), "ArrowLeft")
+    assert page.locator(".ce-preset[aria-pressed=true]").count() == 0
+    assert page.locator(".ce-summary").inner_text().startswith("GPT-2 XL, changed:")
+
+
+def test_what_was_measured_lies_where_it_was_measured(explorer, saved_page):
+    page = saved_page(explorer)
+    assert explorer.rate == pytest.approx(3, rel=0.01)
+    legends = page.locator(".ce-points").all_inner_texts()
+    assert ATTACK in legends[0] and "measured: with cache" in legends[1] and page.locator(".arlab img").count() == 0
+    tip = page.locator(".al-tip")
+
+    def hover(chart: str, time: int) -> str:
+        """The tip over the point at this T: found by moving down its column."""
+        box = page.locator(chart).bounding_box()
+        x = box["x"] + 66 + math.log(time / 8) / math.log(4096) * (box["width"] - 76)
+        for y in range(20, 260, 8):
+            page.mouse.move(x, box["y"] + y)
+            if "measured" in tip.inner_text():
+                return tip.inner_text()
+        raise AssertionError(f"no point at T = {time}")
+
+    assert hover(MEMORY, 4096) == "measured: attention maps\nT = 4,096: 2.25 GiB, 1.00 times the line"
+    assert ATTACK in hover(MEMORY, 100)
+    assert "1.00 times the line" in hover(WORK, 256)
+    press(page, slider("rate"), "Home")  # a slower machine: the points fall below their line
+    assert "0.03 times the line" in hover(WORK, 256)
+    assert page.locator(".arlab img").count() == 0
+
+
+def test_nothing_jumps(explorer, saved_page):
+    page = saved_page(explorer)
+    boxes = """() => ['.arlab', '.al-slider', '.al-canvas-box', '.ce-table', '.ce-summary', '.ce-said p']
+        .flatMap((name) => [...document.querySelectorAll(name)])
+        .map((e) => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })"""
+    before = page.evaluate(boxes)
+    for trait in ("time", "rows", "layers", "memory"):
+        for key in ("Home", "End"):
+            press(page, slider(trait), key)
+            assert page.evaluate(boxes) == before, (trait, key)
+    for name in ("GPT-3", "Llama 3 8B"):
+        page.get_by_role("button", name=name).click()
+        assert page.evaluate(boxes) == before, name
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [960, 420])
+def test_readable(explorer, saved_page, contrasts, theme, width):
+    page = saved_page(explorer, theme, width)
+    assert page.evaluate("document.querySelector('.arlab').dataset.theme") == theme
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ratio, text = contrasts(page)[0]
+    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+
+
+SETUP = """
+from arlab.views import CostExplorer
+view = CostExplorer("GPT-2", time=256)
+"""
+
+
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_in_jupyterlab(lab_notebook, in_kernel, contrasts, theme):
+    page = lab_notebook([SETUP, "view"], theme=f"JupyterLab {theme}")
+    page.wait_for_selector(f".arlab[data-theme={theme.lower()}]")
+    cell = page.locator("[data-line='KV cache']")
+    told = (
+        "import json; print(json.dumps([view.figures['KV cache'], view.model, view.heads, view.kv_heads, view.time]))"
+    )
+
+    def same() -> list:
+        page.wait_for_timeout(300)
+        value, *rest = json.loads(in_kernel(page, told))
+        assert float(cell.get_attribute("data-value")) == pytest.approx(value)
+        return rest
+
+    assert same() == ["GPT-2", 12, 0, 256]
+    press(page, MEMORY, *["ArrowRight"] * 4)
+    press(page, slider("heads"), "ArrowRight")
+    assert same() == ["GPT-2", 16, 0, 512]
+    page.get_by_role("button", name="SmolLM2-135M").click()
+    assert same() == ["SmolLM2-135M", 9, 3, 512]
+    press(page, slider("d_model"), "ArrowRight")  # 768: nine heads no longer fit; kernel and page agree on what does
+    model, heads, kv_heads, _ = same()
+    assert 768 % heads == 0 and heads % kv_heads == 0
+    in_kernel(page, "view.model = 'Llama 3 8B'; view.time = 8192")
+    assert same() == ["Llama 3 8B", 32, 8, 8192]
+    assert page.locator(".ce-preset[aria-pressed=true]").all_inner_texts() == ["Llama 3 8B"]
+    ratio, text = contrasts(page)[0]
+    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
