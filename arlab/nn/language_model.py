@@ -100,7 +100,9 @@ def checked_ids(ids: Tensor, model: LanguageModel) -> Int[Tensor, "rows time"]:
         TypeError: ids that are not integers.
     """
     if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"ids must be an integer tensor; got {getattr(ids, 'dtype', type(ids).__name__)}")
+        raise TypeError(
+            f"ids must be an integer tensor; got {getattr(ids, 'dtype', type(ids).__name__)}, not int64 or int32"
+        )
     if ids.dim() != 2 or ids.numel() == 0:
         raise ValueError(f"ids has shape {tuple(ids.shape)}; needed (rows, time), at least one of each")
     limit = input_vocabulary(model)
@@ -151,9 +153,7 @@ class Recompute(nn.Module):
 
     def forward(self, ids: Tensor, cache: HistoryCache | None = None) -> Float[Tensor, "rows time vocab"]:
         """Logits for the new ids; a row at a time where the rows' histories are not equally long."""
-        cache = HistoryCache(ids.size(0), ids.size(1)) if cache is None else cache
-        past = cache.lengths
-        cache.append(ids)
+        cache, past, _ = self._append(ids, cache)
         if self.window is None and min(past) == max(past):
             whole = torch.tensor(cache.prefixes, device=ids.device)
             return self.model(whole)[:, past[0] :]
@@ -166,11 +166,7 @@ class Recompute(nn.Module):
 
         It never sees the padding of ragged rows, so a module that is not causal is right here too.
         """
-        cache = HistoryCache(ids.size(0), ids.size(1)) if cache is None else cache
-        past = cache.lengths
-        cache.append(ids)
-        news = [ids.size(1)] * len(past) if lengths is None else lengths
-        ends = [old + new for old, new in zip(past, news, strict=True)]
+        cache, _, ends = self._append(ids, cache, lengths)
         read = [
             prefix[max(0, end - (self.window or end)) : end] for prefix, end in zip(cache.prefixes, ends, strict=True)
         ]
@@ -182,6 +178,16 @@ class Recompute(nn.Module):
             for row, last in zip(rows, logits[:, -1], strict=True):
                 out[row] = last
         return torch.stack(out)
+
+    def _append(
+        self, ids: Tensor, cache: HistoryCache | None, lengths: Sequence[int] | None = None
+    ) -> tuple[HistoryCache, list[int], list[int]]:
+        """The cache with the new ids in it; how long its rows were, and how long they are up to lengths[r] new ids."""
+        news = row_lengths(lengths, *checked_ids(ids, self).shape)
+        cache = HistoryCache(*ids.shape) if cache is None else cache
+        past = cache.lengths
+        cache.append(ids)
+        return cache, past, [old + new for old, new in zip(past, news, strict=True)]
 
     def _row(self, prefix: list[int], time: int, device) -> Float[Tensor, "time vocab"]:
         if self.window is None:

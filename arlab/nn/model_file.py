@@ -27,13 +27,15 @@ def save_model(
     """Write the model to `path`, all or nothing.
 
     Args:
-        dtype: store the weights in it, torch.bfloat16 say, at half the size.
+        dtype: store the weights in it, torch.bfloat16 say, at half the size; counters stay integers.
         about: anything JSON can hold: the recipe's name, its final figures.
 
     Raises:
         OSError: the file could not be written; one that was there before is untouched.
     """
-    tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in own_tensors(model).items()}
+    tensors = own_tensors(model)
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     metadata = {"config": asdict(model.config), "tokenizer": _describe(tokenizer), "about": about}
     return write_tensors(path, tensors, metadata)
 
@@ -48,7 +50,11 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> tuple
     tensors, metadata = read_tensors(path)
     if "config" not in metadata:
         raise ValueError(f"{path} holds no model config; it was not written by save_model")
-    model = DecoderLM(DecoderConfig(**metadata["config"]))
+    try:
+        config = DecoderConfig(**metadata["config"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds a config that this version of arlab does not know: {error}") from error
+    model = DecoderLM(config)
     put_tensors(model, tensors, path)
     return model.to(dtype).eval(), _tokenizer(metadata["tokenizer"]), metadata["about"]
 
@@ -141,7 +147,7 @@ def _describe(tokenizer: AnyTokenizer) -> dict | None:
     if isinstance(tokenizer, CharTokenizer):
         return {"kind": "characters", "text": "".join(tokenizer.characters), "special": tokenizer.special}
     ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
-    return {"kind": "bpe", "json": tokenizer.tokenizer.to_str(), **ids}
+    return {"kind": "bpe", "json": tokenizer.tokenizer.to_str(), "chat_template": tokenizer.chat_template, **ids}
 
 
 def _tokenizer(described: dict | None) -> AnyTokenizer:
@@ -149,5 +155,5 @@ def _tokenizer(described: dict | None) -> AnyTokenizer:
         return None
     if described["kind"] == "characters":
         return CharTokenizer(described["text"], special=described["special"])
-    ids = {name: described[name] for name in ("bos_id", "eos_id", "pad_id")}
-    return BPETokenizer(Tokenizer.from_str(described["json"]), **ids)
+    rest = {name: described[name] for name in ("bos_id", "eos_id", "pad_id", "chat_template")}
+    return BPETokenizer(Tokenizer.from_str(described["json"]), **rest)

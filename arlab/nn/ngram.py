@@ -177,9 +177,15 @@ class NGramLM:
 
         The first is read after the start symbol if the model has one. A start symbol that the text brings itself is
         given, not predicted: its entry is 0. Only the text's own tokens are looked up, so a long text is quick.
+
+        Raises:
+            ValueError, TypeError: as a call; and an input-only start symbol that is not the first token.
         """
+        self._check_fitted()
         ids = torch.as_tensor(ids).cpu()
-        ids = checked_ids(ids[None] if ids.dim() == 1 else ids, self)[0].long()
+        if ids.dim() != 1 or not len(ids):
+            raise ValueError(f"ids has shape {tuple(ids.shape)}; needed one text (time,), at least one token of it")
+        ids = checked_ids(ids[None], self)[0].long()
         given = self.bos_id is not None and int(ids[0]) == self.bos_id
         if int(ids[given:].max() if len(ids) > given else 0) >= self.vocab_size:
             raise ValueError(f"the start symbol {self.bos_id} is input only; it may stand first alone")
@@ -266,7 +272,10 @@ class NGramLM:
 
     def _sequences(self, ids: Tensor | Sequence) -> list[Int[Tensor, "time"]]:
         """The sequences to count, checked, as tensors on the CPU."""
+        ids = ids if isinstance(ids, (Tensor, str)) else list(ids)  # an iterator can be walked through only once
         nested = not isinstance(ids, Tensor) and any(hasattr(row, "__len__") for row in ids)
+        if isinstance(ids, str) or (nested and any(isinstance(row, str) for row in ids)):
+            raise TypeError("ids is a text; encode it first: n-grams are counted on ids")
         rows = [torch.as_tensor(row).cpu() for row in ids] if nested else [torch.as_tensor(ids).cpu()]
         out = []
         for number, row in enumerate(rows):

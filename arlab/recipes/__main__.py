@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> int:
     if options.name is None:
         parser.print_help()
         return 0
+    if options.ship and options.steps is not None:
+        parser.error("--steps breaks off for a trial, and a trial must not be put in place of what is shipped")
     out = CHECKPOINTS if options.ship else options.out
     if options.name in records:
         print("written:", records[options.name](out / f"{options.name.removeprefix('record_')}.json"))

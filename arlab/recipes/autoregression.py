@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,16 +16,16 @@ from torch import nn
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.fixed_window import FixedWindowLM
 from arlab.nn.rnn import RecurrentLM
-from arlab.text.batches import Batch, ordered_windows, random_windows
-from arlab.text.corpora import tiny_shakespeare
-from arlab.text.splits import split_stream
-from arlab.text.tokenizers import CharTokenizer
+from arlab.recipes import shakespeare
+from arlab.text.batches import ordered_windows, random_windows
 from arlab.training import recordings
-from arlab.training.loop import TrainStep, evaluate, train
+from arlab.training.loop import evaluate, train
+from arlab.training.recordings import clocked, thinned
 
 CONTEXT, ROWS = 64, 32
 SETTINGS = {"lr": 6e-3, "warmup": 20}
 KEEP = 20  # a record is the mean over so many steps
+EVALUATE = 100  # steps between two validation losses; a multiple of KEEP
 HELD_OUT = 20_000  # characters of the validation part that are predicted
 RECORDING = Path(__file__).parents[1] / "checkpoints" / "01_autoregression.json"
 
@@ -43,31 +42,16 @@ def architectures(vocab_size: int) -> dict[str, Callable[[], nn.Module]]:
 
 def record(path: Path = RECORDING, steps: int = 2000) -> Path:
     """Train all three, the same batches in the same order; a few CPU minutes."""
-    text = tiny_shakespeare()
-    ids = torch.tensor(CharTokenizer(text).encode(text))
-    vocab_size = int(ids.max()) + 1
-    train_ids, held_out, _ = split_stream(ids, (0.9, 0.1, 0))
+    tokenizer, train_ids, held_out = shakespeare.data()
     validation = ordered_windows(held_out[: HELD_OUT + 1], CONTEXT, 64)
     runs, parameters = {}, {}
-    for name, build in architectures(vocab_size).items():
+    for name, build in architectures(tokenizer.vocab_size).items():
         model = build()
         parameters[name] = sum(p.numel() for p in model.parameters())
         batches = random_windows(train_ids, CONTEXT, ROWS, torch.Generator().manual_seed(0))
-        runs[name] = _watched(model, train(model, batches, steps=steps, **SETTINGS), validation, steps)
+        trained = train(model, batches, steps=steps, **SETTINGS)
+        look = partial(evaluate, model, validation)
+        runs[name] = thinned(clocked(trained, look, every=min(EVALUATE, steps)), KEEP)
         print(f"{name}: {parameters[name]:,} parameters, validation {runs[name][-1].validation_loss:.4f}")
     about = {"steps": steps, "rows": ROWS, "context": CONTEXT, **SETTINGS, "parameters": parameters}
     return recordings.save(path, runs, **about, torch=torch.__version__, machine=platform.machine())
-
-
-def _watched(model: nn.Module, steps: Iterable[TrainStep], validation: list[Batch], total: int) -> list[TrainStep]:
-    """One record for every KEEP steps with their mean loss, CPU seconds, and a validation loss every 100 steps."""
-    kept, losses, spent, started = [], [], 0.0, time.process_time()
-    for step in steps:
-        spent += time.process_time() - started
-        losses.append(step.loss)
-        if len(losses) == KEEP or step.step == total:
-            look = evaluate(model, validation) if step.step % 100 == 0 or step.step == total else None
-            kept.append(replace(step, loss=sum(losses) / len(losses), seconds=spent, validation_loss=look))
-            losses = []
-        started = time.process_time()
-    return kept

@@ -14,7 +14,7 @@ from arlab import assets, decoding
 from arlab.decoding.filters import Temperature, TopP
 from arlab.lab import machine
 from arlab.nn.decoder import DecoderConfig, DecoderLM
-from arlab.nn.model_file import load_model, save_model
+from arlab.nn.model_file import load_model, read_tensors, save_model
 from arlab.text.batches import ordered_windows, random_windows
 from arlab.text.corpora import tiny_shakespeare
 from arlab.text.tokenizers import CharTokenizer
@@ -108,8 +108,8 @@ def make(
     """Train, store the weights in bfloat16, and write beside them the config, the seed, the data and the figures.
 
     Returns what stands in that file's `about`; its figures are those of the stored weights. While it runs, a training
-    checkpoint lies in `out`, and `resume` goes on from it. `stop_after` breaks off after so many steps, on the same
-    schedule: for a trial.
+    checkpoint lies in `out`, and `resume` goes on from it (the records that are written begin there). `stop_after`
+    breaks off after so many steps, on the same schedule: for a trial.
     """
     recipe, training = RECIPES[name], out / f"{name}.training.safetensors"
     model = model_of(recipe).to(device or "cpu")
@@ -118,12 +118,12 @@ def make(
     with closing(steps_of(recipe, model, checkpoint=training, save_every=250, resume=resume)) as steps:
         for step in progress.lines(steps, recipe.steps, every_seconds=10) if first else steps:
             records.append(step)
-            if step.step == stop_after:
+            if stop_after is not None and step.step >= stop_after:
                 break
     if not first:
         return {}
     path = save_model(out / f"{name}.safetensors", model, data()[0], dtype=torch.bfloat16, recipe=name)
-    about = figures(name, path) | _run_of(records) | {"machine": machine(device)}
+    about = figures(name, path) | _run_of(training) | {"machine": machine(device)}
     recordings.save(path.with_suffix(".json"), {"training": records[:20] + records[20::25]}, **about)
     training.unlink(missing_ok=True)
     return about
@@ -165,6 +165,7 @@ def sample_text(model: DecoderLM, tokenizer: CharTokenizer, length: int = 240) -
     return PROMPT + tokenizer.decode(written.tokens())
 
 
-def _run_of(records: list[TrainStep]) -> dict:
-    last = records[-1]
-    return {"steps": last.step, "training_tokens": last.tokens, "seconds": round(last.seconds, 1)}
+def _run_of(training: Path) -> dict:
+    """From the training checkpoint, which also knows of a run that was finished before."""
+    done = read_tensors(training)[1]
+    return {"steps": done["step"], "training_tokens": done["tokens"], "seconds": round(done["seconds"], 1)}

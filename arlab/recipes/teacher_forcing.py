@@ -1,4 +1,5 @@
-"""The runs that notebook 06 shows as recorded. `python -m arlab.recipes record_06_teacher_forcing` makes them again.
+"""The runs that notebook 06 shows as recorded. `python -m arlab.recipes record_06_teacher_forcing` makes them again
+(`--ship` to put the file where the notebook looks).
 
 Each experiment is a function that returns its runs, a TrainStep for every `KEEP` steps, and what else was measured.
 `seconds` are CPU seconds spent on training alone (evaluation not counted): a busy machine does not stretch them.
@@ -7,9 +8,7 @@ Each experiment is a function that returns its runs, a TrainStep for every `KEEP
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ import torch
 
 from arlab.decoding import greedy
 from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.recipes import shakespeare
 from arlab.text.batches import IGNORE, Batch, ordered_windows, random_windows, shifted
-from arlab.text.corpora import tiny_shakespeare
 from arlab.text.tokenizers import CharTokenizer
 from arlab.training import recordings
 from arlab.training.calibration import reliability
 from arlab.training.exposure import free_running
 from arlab.training.loop import TrainStep, evaluate, train
+from arlab.training.recordings import clocked, thinned
 
 CONTEXT, ROWS = 64, 16
 KEEP = 10  # a record is the mean over so many steps
@@ -36,40 +36,12 @@ Runs = dict[str, list[TrainStep]]
 # ---------------------------------------------------------------------------------------------------- what is shared
 
 
-def shakespeare() -> tuple[CharTokenizer, torch.Tensor, torch.Tensor]:
-    """(tokenizer, training ids, held-out ids): the first nine tenths, and the rest."""
-    text = tiny_shakespeare()
-    tokenizer = CharTokenizer(text)
-    ids = torch.tensor(tokenizer.encode(text))
-    return tokenizer, ids[: len(ids) * 9 // 10], ids[len(ids) * 9 // 10 :]
-
-
 def small_model(vocab_size: int, d_model: int, seed: int = 0, context: int = CONTEXT) -> DecoderLM:
     """Two layers, GPT-2 style, heads of 16 dimensions (one head at least)."""
     config = DecoderConfig.gpt2(
         vocab_size=vocab_size, context_length=context, d_model=d_model, layers=2, heads=max(1, d_model // 16)
     )
     return DecoderLM(config, seed=seed)
-
-
-def clocked(steps: Iterable[TrainStep], look: Callable[[], float | None], every: int) -> Iterator[TrainStep]:
-    """The same records with CPU seconds, and what `look()` found every so many steps as the validation loss."""
-    spent, started = 0.0, time.process_time()
-    for step in steps:
-        spent += time.process_time() - started
-        yield replace(step, seconds=spent, validation_loss=look() if step.step % every == 0 else None)
-        started = time.process_time()
-
-
-def thinned(steps: Iterable[TrainStep], keep: int = KEEP) -> list[TrainStep]:
-    """One record for every `keep` steps: the last of them, with the mean of their losses."""
-    kept, losses = [], []
-    for step in steps:
-        losses.append(step.loss)
-        if len(losses) == keep:
-            kept.append(replace(step, loss=sum(losses) / keep))
-            losses = []
-    return kept
 
 
 # -------------------------------------------------------------------------------------------------- label smoothing
@@ -80,7 +52,7 @@ def label_smoothing(steps: int = 400, seeds: Sequence[int] = (0, 1, 2)) -> tuple
 
     Returns the runs, and for each seed the held-out NLL, accuracy, calibration error and reliability diagram.
     """
-    tokenizer, ids, held_out = shakespeare()
+    tokenizer, ids, held_out = shakespeare.data()
     few, vocab = ids[:10_000], tokenizer.vocab_size
     batches = ordered_windows(held_out[:20_000], CONTEXT, 64)
     runs, about = {}, {}
@@ -90,7 +62,7 @@ def label_smoothing(steps: int = 400, seeds: Sequence[int] = (0, 1, 2)) -> tuple
             model = small_model(vocab, 96, seed)
             windows = random_windows(few, CONTEXT, ROWS, torch.Generator().manual_seed(seed))
             trained = train(model, windows, steps=steps, lr=3e-3, warmup=20, label_smoothing=smoothing)
-            records = thinned(clocked(trained, lambda model=model: evaluate(model, batches), every=50))
+            records = thinned(clocked(trained, lambda model=model: evaluate(model, batches), every=50), KEEP)
             runs.update({name: records} if seed == seeds[0] else {})
             about[name].append(calibration(model, batches))
     return runs, about
@@ -124,7 +96,7 @@ def on_text(steps: int = 300) -> tuple[Runs, dict[str, Any]]:
 
     Returns the runs of `three_runs`, and what each model writes after 'First'.
     """
-    tokenizer, ids, held_out = shakespeare()
+    tokenizer, ids, held_out = shakespeare.data()
     batches = ordered_windows(held_out[:10_000], CONTEXT, 64)
     texts = {}
 
@@ -140,7 +112,7 @@ def on_text(steps: int = 300) -> tuple[Runs, dict[str, Any]]:
     return three_runs(run, steps), {"texts": texts}
 
 
-def on_addition(steps: int = 700) -> tuple[Runs, dict[str, Any]]:
+def on_addition(steps: int = 1000) -> tuple[Runs, dict[str, Any]]:
     """'23+45=068': only the answer is asked for, so only its digits are fed back.
 
     Returns the runs of `three_runs`, and for each [step, CPU seconds, share of exact answers on unseen sums].
@@ -169,7 +141,7 @@ def three_runs(run: Callable[[str, bool, int], list[TrainStep]], steps: int) -> 
     more = round(steps * regular[-1].seconds / forced[-1].seconds / 50) * 50
     longer = run("teacher forcing, equal time", False, more)
     runs = {"teacher forcing": forced, "regular": regular, "teacher forcing, equal time": longer}
-    return {name: thinned(records) for name, records in runs.items()}
+    return {name: thinned(records, KEEP) for name, records in runs.items()}
 
 
 def sums() -> tuple[CharTokenizer, torch.Tensor, torch.Tensor]:
@@ -200,7 +172,7 @@ def exact(model: DecoderLM, rows: torch.Tensor) -> float:
 
 def sizes(steps: int = 1000) -> tuple[Runs, dict[str, Any]]:
     """The same text for models of five widths; the lecture's LLaMA figure in miniature."""
-    tokenizer, ids, held_out = shakespeare()
+    tokenizer, ids, held_out = shakespeare.data()
     batches = ordered_windows(held_out[:20_000], CONTEXT, 64)
     runs, parameters = {}, {}
     for d_model in SIZES:
@@ -209,7 +181,7 @@ def sizes(steps: int = 1000) -> tuple[Runs, dict[str, Any]]:
         parameters[name] = sum(p.numel() for p in model.parameters())
         windows = random_windows(ids, CONTEXT, ROWS, torch.Generator().manual_seed(0))
         trained = train(model, windows, steps=steps, lr=3e-3, warmup=50)
-        runs[name] = thinned(clocked(trained, lambda model=model: evaluate(model, batches), every=100))
+        runs[name] = thinned(clocked(trained, lambda model=model: evaluate(model, batches), every=100), KEEP)
     return runs, {"parameters": parameters}
 
 
@@ -219,7 +191,7 @@ EXPERIMENTS = {"smoothing": label_smoothing, "text": on_text, "addition": on_add
 
 
 def record(path: str | Path = RECORDING) -> Path:
-    """Run all four (about ten minutes on one core) and write them into one file, runs named 'experiment / run'."""
+    """Run all four (about five CPU minutes) and write them into one file, runs named 'experiment / run'."""
     runs, about = {}, {"torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread"}
     for name, experiment in EXPERIMENTS.items():
         found, more = experiment()
@@ -236,10 +208,4 @@ def recorded(experiment: str, path: str | Path = RECORDING) -> tuple[Runs, dict[
         ValueError: an experiment that is not in the recording.
         FileNotFoundError: no recording.
     """
-    runs, about = recordings.load(path)
-    if experiment not in about:
-        raise ValueError(f"experiment is {experiment!r}; recorded are {', '.join(EXPERIMENTS)}")
-    prefix = f"{experiment} / "
-    return {name.removeprefix(prefix): steps for name, steps in runs.items() if name.startswith(prefix)}, about[
-        experiment
-    ]
+    return recordings.load_experiment(path, experiment)

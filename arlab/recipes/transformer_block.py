@@ -5,39 +5,38 @@ Each experiment is a function that returns its runs, a TrainStep for every `KEEP
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.recipes.shakespeare import data as shakespeare  # the notebook reads the same text, by this name
 from arlab.text.batches import ordered_windows, random_windows
-from arlab.text.corpora import tiny_shakespeare
-from arlab.text.tokenizers import CharTokenizer
 from arlab.training import recordings
 from arlab.training.loop import TrainStep, evaluate, train
+from arlab.training.recordings import thinned
 
 CONTEXT, ROWS, WIDTH = 32, 16, 64
 KEEP = 10  # a record is the mean over so many steps
 DEPTHS = (6, 12, 24)
-POSITIONS = ("none", "sinusoidal", "learned", "rotary")
+POSITIONS = {
+    "none": {},
+    "sinusoidal": {},
+    # Sines are about 0.7 in size and GPT-2's embeddings start at 0.02: give them a size that can be heard.
+    "sinusoidal, embeddings of size 1": {"positions": "sinusoidal", "init": "xavier", "tied": False},
+    "learned": {},
+    "rotary": {},
+}
 RECORDING = Path(__file__).parents[1] / "checkpoints" / "05_transformer_block.json"
 
 Runs = dict[str, list[TrainStep]]
 
 
 # ---------------------------------------------------------------------------------------------------- what is shared
-
-
-def shakespeare() -> tuple[CharTokenizer, torch.Tensor, torch.Tensor]:
-    """(tokenizer, training ids, held-out ids): the first nine tenths, and the rest."""
-    text = tiny_shakespeare()
-    tokenizer = CharTokenizer(text)
-    ids = torch.tensor(tokenizer.encode(text))
-    return tokenizer, ids[: len(ids) * 9 // 10], ids[len(ids) * 9 // 10 :]
 
 
 def deep_model(layers: int, seed: int = 0, vocab_size: int = 65, **choices) -> DecoderLM:
@@ -71,17 +70,6 @@ def bare_train(
     return train(model, windows, warmup=warmup, **{**bare, **settings})
 
 
-def thinned(steps: Iterable[TrainStep], keep: int = KEEP) -> list[TrainStep]:
-    """One record for every `keep` steps: the last of them, with the mean of their losses."""
-    kept, losses = [], []
-    for step in steps:
-        losses.append(step.loss)
-        if len(losses) == keep:
-            kept.append(replace(step, loss=sum(losses) / keep))
-            losses = []
-    return kept
-
-
 # ------------------------------------------------------------------------------------------------------- experiments
 
 
@@ -94,7 +82,7 @@ def norm_place(depths: Sequence[int] = DEPTHS, steps: int = 400, warmup: int = 2
             for warm in (0, warmup):
                 model = deep_model(layers, norm_first=norm_first)
                 name = f"{layers} layers, {'pre' if norm_first else 'post'}-LN{', warm-up' if warm else ''}"
-                runs[name] = thinned(bare_train(model, ids, steps=steps, warmup=warm))
+                runs[name] = thinned(bare_train(model, ids, steps=steps, warmup=warm), KEEP)
                 print(f"{name}: {runs[name][-1].loss:.2f}", flush=True)
     return runs, {"warmup": warmup}
 
@@ -109,13 +97,16 @@ def warmup_seeds(
         for warm in (0, warmup):
             model = deep_model(layers, seed, norm_first=False)
             name = f"seed {seed}{', warm-up' if warm else ''}"
-            runs[name] = thinned(bare_train(model, ids, seed=seed, steps=steps, warmup=warm))
+            runs[name] = thinned(bare_train(model, ids, seed=seed, steps=steps, warmup=warm), KEEP)
             print(f"{name}: {runs[name][-1].loss:.2f}", flush=True)
     return runs, {"warmup": warmup}
 
 
 def residuals(layers: int = 24, steps: int = 200) -> tuple[Runs, dict[str, Any]]:
-    """A deep pre-LN model without its residual connections, without its norms, and without both."""
+    """A deep pre-LN model without its residual connections, without its norms, and without both.
+
+    A run that overflows in its first steps leaves no record, but the reason, in "stopped".
+    """
     _, ids, _ = shakespeare()
     variants = {
         "both": {},
@@ -123,36 +114,41 @@ def residuals(layers: int = 24, steps: int = 200) -> tuple[Runs, dict[str, Any]]
         "no norms": {"norm": "none"},
         "neither": {"residual": False, "norm": "none"},
     }
-    runs, about = {}, {}
+    runs, stopped = {}, {}
     for name, choices in variants.items():
-        steps_of = finite(bare_train(deep_model(layers, **choices), ids, steps=steps))
-        runs[name] = thinned(steps_of)
-        about[name] = runs[name][-1].step
-        print(f"{name}: {runs[name][-1].loss:.2f}", flush=True)
-    shallow = thinned(bare_train(deep_model(1, residual=False), ids, steps=steps))
-    return {**runs, "1 layer, no residuals": shallow}, {"last_step": about}
+        runs[name], stopped[name] = until_it_fails(bare_train(deep_model(layers, **choices), ids, steps=steps, lr=1e-3))
+        print(f"{name}: {runs[name][-1].loss if runs[name] else math.nan:.2f} {stopped[name] or ''}", flush=True)
+    runs["1 block, no residuals"], _ = until_it_fails(
+        bare_train(deep_model(1, residual=False), ids, steps=steps, lr=1e-3)
+    )
+    return {name: records for name, records in runs.items() if records}, {
+        "stopped": {name: why for name, why in stopped.items() if why}
+    }
 
 
-def finite(steps: Iterable[TrainStep]) -> Iterator[TrainStep]:
-    """The records up to the step at which the loss was no longer a number, if it comes to that."""
+def until_it_fails(steps: Iterable[TrainStep]) -> tuple[list[TrainStep], str | None]:
+    """The thinned records, up to the step at which loss or gradient overflows, and what was said then."""
+    taken = []
     try:
-        yield from steps
-    except FloatingPointError:
-        return
+        for step in steps:
+            taken.append(step)
+    except FloatingPointError as error:
+        return thinned(taken, KEEP), str(error)
+    return thinned(taken, KEEP), None
 
 
-def position_codes(steps: int = 600, context: int = 64) -> tuple[Runs, dict[str, Any]]:
+def position_codes(
+    steps: int = 600, context: int = 64, codes: Sequence[str] = tuple(POSITIONS)
+) -> tuple[Runs, dict[str, Any]]:
     """Two layers with each code for positions; held-out loss, and the table that was learned (three decimals)."""
     tokenizer, ids, held_out = shakespeare()
     batches = ordered_windows(held_out[:20_000], context, 64)
     runs, about = {}, {}
-    for code in POSITIONS:
-        config = DecoderConfig.gpt2(
-            vocab_size=tokenizer.vocab_size, context_length=context, d_model=WIDTH, layers=2, heads=4, positions=code
-        )
-        model = DecoderLM(config, seed=0)
+    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": context, "d_model": WIDTH, "layers": 2, "heads": 4}
+    for code in codes:
+        model = DecoderLM(DecoderConfig.gpt2(**{**sizes, "positions": code, **POSITIONS[code]}), seed=0)
         windows = random_windows(ids, context, ROWS, torch.Generator().manual_seed(0))
-        runs[code] = thinned(train(model, windows, steps=steps, lr=3e-3, warmup=50))
+        runs[code] = thinned(train(model, windows, steps=steps, lr=3e-3, warmup=50), KEEP)
         about[code] = {"validation_loss": evaluate(model, batches)}
         if code == "learned":
             table = model.embed_positions.weight.detach()
@@ -172,7 +168,7 @@ EXPERIMENTS = {
 
 
 def record(path: str | Path = RECORDING, experiments: Sequence[str] = tuple(EXPERIMENTS)) -> Path:
-    """Run them (about eight minutes on one quiet core) and write all into one file, runs named 'experiment / run'.
+    """Run them (about ten minutes on one quiet core) and write all into one file, runs named 'experiment / run'.
 
     Experiments that are not named stay in the file as they were recorded before.
     """
@@ -194,10 +190,4 @@ def recorded(experiment: str, path: str | Path = RECORDING) -> tuple[Runs, dict[
         ValueError: an experiment that is not in the recording.
         FileNotFoundError: no recording.
     """
-    runs, about = recordings.load(path)
-    if experiment not in about:
-        raise ValueError(f"experiment is {experiment!r}; recorded are {', '.join(EXPERIMENTS)}")
-    prefix = f"{experiment} / "
-    return {name.removeprefix(prefix): steps for name, steps in runs.items() if name.startswith(prefix)}, about[
-        experiment
-    ]
+    return recordings.load_experiment(path, experiment)

@@ -56,8 +56,7 @@ def shifted(window: Tensor | Sequence) -> Batch:
     Raises:
         ValueError: fewer than two tokens, a shape with more dimensions, ids that are not integers of 0 or more.
     """
-    window = _ids(window, "window", dims=(1, 2))
-    window = window[None] if window.dim() == 1 else window
+    window = torch.atleast_2d(_ids(window, "window", dims=(1, 2)))
     if window.size(0) == 0 or window.size(1) < 2:
         raise ValueError(f"window has shape {tuple(window.shape)}; a pair needs at least two tokens in a row")
     return _pair(window.long())
@@ -77,7 +76,7 @@ def random_windows(
         ValueError: a text shorter than context + 1 tokens, context or rows below 1, ids that are not integers.
     """
     ids = _long_enough(ids, context)
-    _at_least_one("rows", rows)
+    _check_integer("rows", rows, least=1)
     windows = ids.unfold(0, context + 1, 1)  # (starts, context + 1), a view: nothing is copied
 
     def draw() -> Iterator[Batch]:
@@ -99,7 +98,7 @@ def ordered_windows(ids: Tensor | Sequence[int], context: int, rows: int) -> lis
         ValueError: as in `random_windows`.
     """
     ids = _long_enough(ids, context).long()
-    _at_least_one("rows", rows)
+    _check_integer("rows", rows, least=1)
     missing = -(ids.numel() - 1) % context  # to fill the last row
     inputs = torch.cat([ids[:-1], ids[-1:].expand(missing)]).view(-1, context)
     targets = torch.cat([ids[1:], ids.new_full((missing,), IGNORE)]).view(-1, context)
@@ -130,7 +129,7 @@ def padded(
         ValueError: no sequences; one that is empty or leaves nothing to predict; ids that are not integers of 0 or
             more; context below 1; another `keep`.
     """
-    _check_symbols(pad_id=pad_id)
+    _check_integer("pad_id", pad_id, least=0)
     return _pad(_cut(sequences, bos_id, eos_id, context, keep), pad_id)
 
 
@@ -158,8 +157,8 @@ def ragged(
     Raises:
         ValueError: as in `padded`, and rows below 1.
     """
-    _at_least_one("rows", rows)
-    _check_symbols(pad_id=pad_id)
+    _check_integer("rows", rows, least=1)
+    _check_integer("pad_id", pad_id, least=0)
     whole = _cut(sequences, bos_id, eos_id, context, "start")
 
     def epochs() -> Iterator[Batch]:
@@ -195,17 +194,17 @@ def packed(
         generator: reshuffles the documents for each epoch. None: the order given, over and over.
 
     Raises:
-        ValueError: no documents, an empty one, all together shorter than context + 1, context or rows below 1, ids
-            that are not integers of 0 or more.
+        ValueError: no documents, an empty one, all together shorter than context + 1, context or rows below 1, no
+            eos_id, ids that are not integers of 0 or more.
     """
-    _at_least_one("rows", rows)
+    _check_integer("rows", rows, least=1)
+    _check_integer("eos_id", eos_id, least=0)  # None, from a tokenizer without one, would run the documents together
     whole = _with_symbols(documents, bos_id, eos_id)
     _long_enough(torch.cat(whole), context)
 
     def cut() -> Iterator[Batch]:
-        stream, size = whole[0].new_empty(0), rows * context
+        stream, size, count = whole[0].new_empty(0), rows * context, len(whole)
         while True:
-            count = len(whole)
             order = range(count) if generator is None else torch.randperm(count, generator=generator).tolist()
             stream = torch.cat([stream, *(whole[n] for n in order)])
             while stream.numel() > size:
@@ -215,7 +214,7 @@ def packed(
     return cut()
 
 
-# --- the work
+# --- the work, and the checks
 
 
 def _pair(window: Tensor) -> Batch:
@@ -232,7 +231,7 @@ def _cut(sequences, bos_id: int | None, eos_id: int | None, context: int | None,
             raise ValueError(f"sequence {n} is {sequence.tolist()}: nothing to predict; give it a bos_id or an eos_id")
     if context is None:
         return whole
-    _at_least_one("context", context)
+    _check_integer("context", context, least=1)
     return [s[: context + 1] if keep == "start" else s[-(context + 1) :] for s in whole]
 
 
@@ -244,16 +243,15 @@ def _pad(whole: list[Tensor], pad_id: int) -> Batch:
 
 
 def _with_symbols(sequences: Iterable, bos_id: int | None, eos_id: int | None) -> list[Tensor]:
-    _check_symbols(bos_id=bos_id, eos_id=eos_id)
+    for name, symbol in (("bos_id", bos_id), ("eos_id", eos_id)):
+        if symbol is not None:
+            _check_integer(name, symbol, least=0)
     first, last = ([] if symbol is None else [symbol] for symbol in (bos_id, eos_id))
     return [torch.cat([v.new_tensor(first), v, v.new_tensor(last)]) for v in _vectors(sequences)]
 
 
 def _chunks(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-# --- checks
 
 
 def _ids(ids: Tensor | Sequence, name: str, dims: tuple[int, ...] = (1,)) -> Tensor:
@@ -276,8 +274,6 @@ def _ids(ids: Tensor | Sequence, name: str, dims: tuple[int, ...] = (1,)) -> Ten
 
 
 def _vectors(sequences: Iterable[Sequence[int] | Tensor]) -> list[Tensor]:
-    if isinstance(sequences, str):
-        raise ValueError("sequences is a text; encode it first: batches are made of ids")
     vectors = [_ids(sequence, f"sequence {n}").long() for n, sequence in enumerate(sequences)]
     if not vectors:
         raise ValueError("there are no sequences; an empty split, perhaps?")
@@ -287,17 +283,9 @@ def _vectors(sequences: Iterable[Sequence[int] | Tensor]) -> list[Tensor]:
     return vectors
 
 
-def _check_symbols(**symbols: int | None) -> None:
-    for name, symbol in symbols.items():
-        if symbol is None and name != "pad_id":
-            continue
-        if isinstance(symbol, bool) or not isinstance(symbol, Integral) or symbol < 0:
-            raise ValueError(f"{name} is {symbol!r}; it must be an id of 0 or more")
-
-
 def _long_enough(ids: Tensor | Sequence[int], context: int) -> Tensor:
     ids = _ids(ids, "ids")
-    _at_least_one("context", context)
+    _check_integer("context", context, least=1)
     if ids.numel() < context + 1:
         raise ValueError(
             f"the text has {ids.numel()} tokens; a context of {context} needs {context + 1} or more, "
@@ -306,6 +294,6 @@ def _long_enough(ids: Tensor | Sequence[int], context: int) -> Tensor:
     return ids
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be an integer of 1 or more")
+def _check_integer(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of {least} or more")

@@ -44,10 +44,14 @@ def split_stream(ids_or_text: str | Tensor | Sequence, fractions: Sequence[float
 
 
 def same_text(document: str) -> str:
-    """What two documents have in common that look the same: case, width, line ends and spacing left out."""
+    """What two documents have in common that look the same: case, width, line ends and spacing left out.
+
+    Case folds, as Unicode has it: lower() alone would keep "STRASSE" apart from "Straße".
+    """
     if not isinstance(document, str):
         raise ValueError(f"a document is of type {type(document).__name__}, not str; give key=, a function to a str")
-    return " ".join(normalise(document, form="NFKC", lower=True).split())
+    folded = normalise(document, form="NFKC").casefold()
+    return " ".join(normalise(folded, form="NFKC").split())
 
 
 def split_documents(
@@ -71,8 +75,10 @@ def split_documents(
 
     Raises:
         ValueError: fractions that are negative or do not sum to 1; an empty part, unless it was asked for; a
-            document, or a key, that is not a str.
+            document, or a key, that is not a str; one long text, whose characters would pass for documents.
     """
+    if isinstance(documents, str):
+        raise ValueError("documents is one text; give a list of documents, or cut the text with split_stream")
     cuts = _cuts(fractions)
     parts, keys = Split([], [], []), set()
     for document in documents:

@@ -22,15 +22,16 @@ class CharTokenizer:
             special: names of extra symbols such as "<bos>", "<eos>", "<pad>"; they never come out of `encode`.
 
         Raises:
-            ValueError: for an empty text, or a special symbol that is a character of the text.
+            ValueError: for an empty text; special symbols in one str, twice the same, or a character of the text.
         """
+        special = _symbols(special)
         if not text:
             raise ValueError("text is empty; the vocabulary is made of its characters, so it needs at least one")
         self.characters = sorted(set(text))
         clash = set(special) & set(self.characters)
-        if clash or len(set(special)) != len(special):
-            raise ValueError(f"special symbols {list(special)} must be distinct, and none a character of the text")
-        self.special = list(special)
+        if clash:
+            raise ValueError(f"special symbols {special} must not be characters of the text; {sorted(clash)} are")
+        self.special = special
         self._ids = {character: i for i, character in enumerate(self.characters)}
 
     @property
@@ -107,8 +108,10 @@ class BPETokenizer:
         """Learn merges from a text, or from several.
 
         Raises:
-            ValueError: when vocab_size leaves no room beside the 256 bytes and the special tokens.
+            ValueError: when vocab_size leaves no room beside the 256 bytes and the special tokens; special tokens in
+                one str, or twice the same.
         """
+        special = _symbols(special)
         smallest = 256 + len(special)
         if vocab_size < smallest:
             raise ValueError(f"vocab_size is {vocab_size}; 256 bytes and {len(special)} special tokens need {smallest}")
@@ -117,7 +120,7 @@ class BPETokenizer:
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
-            special_tokens=list(special),
+            special_tokens=special,
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
@@ -239,6 +242,14 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_alphabet()
+
+
+def _symbols(special: Sequence[str]) -> list[str]:
+    if isinstance(special, str):
+        raise ValueError(f"special is the str {special!r}, which would be {len(special)} symbols; give a list of them")
+    if len(set(special)) != len(special):
+        raise ValueError(f"special symbols {list(special)} must be distinct")
+    return list(special)
 
 
 def _readable(token: bytes) -> str:

@@ -62,7 +62,8 @@ def reliability(
         bins: how many bins of equal width between 0 and 1.
 
     Raises:
-        ValueError: shapes that do not fit, a target out of range, no target that counts, NaN, or bins below 1.
+        ValueError: shapes that do not fit, a target out of range, no target that counts, a row that is no
+            distribution (NaN, +inf, all -inf), or bins below 1.
 
     Source: Guo et al. (2017), "On Calibration of Modern Neural Networks".
     """
@@ -73,11 +74,12 @@ def reliability(
             f"logits {tuple(logits.shape)} need targets {tuple(logits.shape[:-1])}; got {tuple(targets.shape)}"
         )
     counted = targets != ignore_index
-    logits, targets = logits.detach()[counted], targets[counted]  # (n, vocab), (n,)
+    # On the CPU: a GPU may name any of several equal logits, and Apple's has no float64.
+    logits, targets = logits.detach()[counted].cpu().double(), targets[counted].cpu()  # (n, vocab), (n,)
     _check(logits, targets)
-    best, guess = logits.double().max(dim=-1)
-    sure = (best - logits.double().logsumexp(dim=-1)).exp().cpu()  # the largest probability of each row
-    right = (guess == targets).double().cpu()
+    best, guess = logits.max(dim=-1)
+    sure = (best - logits.logsumexp(dim=-1)).exp()  # the largest probability of each row
+    right = (guess == targets).double()
     where = ((sure * bins).ceil().long() - 1).clamp(0, bins - 1)
     count = torch.bincount(where, minlength=bins)
     mean_of = [torch.bincount(where, weights=value, minlength=bins) / count for value in (sure, right)]  # 0/0: NaN
@@ -90,5 +92,5 @@ def _check(logits: Tensor, targets: Tensor) -> None:
     outside = (targets < 0) | (targets >= logits.size(-1))
     if outside.any():
         raise ValueError(f"a target is {int(targets[outside][0])}; it must lie between 0 and {logits.size(-1) - 1}")
-    if logits.isnan().any():
-        raise ValueError("there are NaNs among the logits")
+    if not logits.amax(dim=-1).isfinite().all():  # NaN passes through amax
+        raise ValueError("a row of the logits has NaN or +inf in it, or nothing but -inf: it is no distribution")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from arlab.decoding.prompts import model_device
 from arlab.decoding.sampling import draw
 from arlab.nn.language_model import LanguageModel, eval_mode, last_logits
 from arlab.text.batches import Batch
@@ -69,7 +70,7 @@ def own_inputs(
 ) -> Int[Tensor, "rows time"]:
     """The inputs with the model's own tokens in them: one pass for each position, where teacher forcing needs none."""
     rows, time = batch.inputs.shape
-    device = getattr(model, "device", batch.inputs.device)
+    device = model_device(model)
     coins = torch.rand(rows, time, generator=generator) if rate < 1 else torch.zeros(rows, time)
     asked = batch.targets[:, :-1] == batch.inputs[:, 1:]  # input t + 1 is what position t had to predict
     own = ((coins[:, 1:] < rate) & asked.cpu()).to(device)

@@ -7,8 +7,9 @@ forcing), and makes one step of AdamW. What the caller does between two turns, d
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,12 +18,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from arlab.decoding.prompts import model_device
 from arlab.nn.language_model import eval_mode
 from arlab.text.batches import Batch
 from arlab.training import checkpoints
 from arlab.training.losses import check_targets, next_token_loss
 from arlab.training.processes import Processes
-from arlab.training.schedule import check_schedule, learning_rate
+from arlab.training.schedule import learning_rate
+from arlab.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,44 +39,6 @@ class TrainStep:
     grad_norm: float  # over all parameters, before clipping
     seconds: float  # spent training so far; what the caller does between two steps is not counted
     validation_loss: float | None = None  # where one was asked for at this step
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train; the keyword arguments of `train`."""
-
-    steps: int | None = None
-    lr: float = 1e-3
-    warmup: int = 0
-    min_lr: float | None = None
-    schedule: str = "cosine"
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.1
-    clip: float | None = 1.0
-    accumulate: int = 1
-    label_smoothing: float = 0.0
-    validation: Sequence[Batch] | None = None
-    evaluate_every: int | None = None
-    autocast: torch.dtype | None = None
-    compile: bool = False
-    checkpoint: str | Path | None = None
-    save_every: int | None = None
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        check_schedule(steps=self.steps, lr=self.lr, warmup=self.warmup, min_lr=self.min_lr, schedule=self.schedule)
-        for name in ("steps", "accumulate", "evaluate_every", "save_every"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} is {value!r}; it must be an integer of 1 or more")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip is {self.clip}; it must be above 0, or None for no clipping")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1")
-        if self.evaluate_every is not None and not self.validation:
-            raise ValueError("evaluate_every is set, but validation holds no batch to evaluate on")
-        if (self.save_every is not None or self.resume) and self.checkpoint is None:
-            raise ValueError("save_every and resume need to know the file: give checkpoint=...")
 
 
 def train(model: nn.Module, batches: Iterable[Batch], **settings) -> Iterator[TrainStep]:
@@ -93,24 +58,24 @@ def train(model: nn.Module, batches: Iterable[Batch], **settings) -> Iterator[Tr
         clip: the largest norm of the gradient (Pascanu et al., 2013); None for none.
         accumulate: batches for one step.
         label_smoothing: see next_token_loss.
-        validation, evaluate_every: batches for `evaluate`, every so many steps and after the last one.
+        validation, evaluate_every: a list of batches for `evaluate`, every so many steps and at step `steps`.
         autocast: torch.bfloat16 to run the products in it; weights stay as they are.
         compile: run the model through torch.compile.
         checkpoint, save_every, resume: the file that keeps everything needed to go on, written every so many steps,
             at the end and when you stop; resume=True goes on from it, if it is there, as if nothing had happened.
+            Give it a new stream of the same batches: those trained on before are skipped.
 
     Raises:
         ValueError: settings that make no sense, a target outside the vocabulary, a step without any target, no
             batches at all, a checkpoint of another model.
-        FloatingPointError: the loss or the gradient is not finite. The weights are still those of the step before,
+        FloatingPointError: the loss or the gradient is not finite. The model is still that of the step before,
             and the checkpoint is left alone.
         OSError: a checkpoint could not be written; the former one is untouched.
 
     Source: Loshchilov and Hutter (2019) for AdamW; lectures 000, 001 and 003.
     """
-    if settings.get("steps") is None and hasattr(batches, "__len__"):
-        settings["steps"] = max(1, len(batches) // settings.get("accumulate", 1))
-    return _steps(model, batches, Settings(**settings))  # checked here and now, not at the first step
+    _check_several(batches)
+    return _steps(model, batches, Settings(**_counted(batches, settings)))  # checked now, not at the first step
 
 
 def fit(model: nn.Module, batches: Iterable[Batch], *, progress: bool = False, **settings) -> list[TrainStep]:
@@ -120,6 +85,7 @@ def fit(model: nn.Module, batches: Iterable[Batch], *, progress: bool = False, *
     Args:
         progress: a bar in a notebook, plain lines in a terminal.
     """
+    settings = _counted(batches, settings)
     steps = train(model, batches, **settings)
     if progress:
         from arlab.training.progress import bar  # tqdm is needed here alone
@@ -130,10 +96,21 @@ def fit(model: nn.Module, batches: Iterable[Batch], *, progress: bool = False, *
         try:
             records.extend(steps)
         except KeyboardInterrupt:
-            print(
-                f"stopped by hand after step {records[-1].step if records else 0}; the model keeps what it has learned"
-            )
+            when = f"after step {records[-1].step}" if records else "before the first step"
+            print(f"stopped by hand {when}; the model keeps what it has learned")
     return records
+
+
+def _check_several(batches: Iterable[Batch]) -> None:
+    if isinstance(batches, Batch):  # a pair of tensors, and so iterable too
+        raise ValueError("batches is one Batch; it must be an iterable of them: [batch], or itertools.repeat(batch)")
+
+
+def _counted(batches: Iterable[Batch], settings: dict) -> dict:
+    """With `steps`, where it was left out and the batches can be counted."""
+    if settings.get("steps") is not None or not hasattr(batches, "__len__"):
+        return settings
+    return {**settings, "steps": max(1, math.ceil(len(batches) / max(1, settings.get("accumulate", 1))))}
 
 
 @torch.no_grad()
@@ -141,17 +118,18 @@ def evaluate(model: Callable, batches: Iterable[Batch], *, autocast: torch.dtype
     """Mean -ln p(target) over all targets of the batches that count, in nats; dropout is off.
 
     Raises:
-        ValueError: no batch, or none with a target.
+        ValueError: no batch, or none with a target; a target outside the vocabulary.
     """
-    device = next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
+    _check_several(batches)
+    device = model_device(model)
     total, counted = 0.0, 0  # a Python float: float32 would lose digits over many batches
     with eval_mode(model):
-        for batch in batches:
-            inputs, targets = Batch(*batch).to(device)
+        for batch in map(Batch._make, batches):
+            counted += _count(model, batch)
+            inputs, targets = batch.to(device)
             with _precision(device, autocast):
                 logits = model(inputs)
             total += float(next_token_loss(logits, targets, reduction="sum"))
-            counted += Batch(*batch).tokens
     if counted == 0:
         raise ValueError("there is nothing to evaluate: no batch has a target that counts")
     return total / counted
@@ -160,6 +138,8 @@ def evaluate(model: Callable, batches: Iterable[Batch], *, autocast: torch.dtype
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
     """AdamW; weight decay for matrices and tables only, and torch's fused kernel wherever there is one."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("the model has no parameter to train: it has none, or all are frozen (requires_grad=False)")
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
@@ -175,20 +155,20 @@ def _steps(model: nn.Module, batches: Iterable[Batch], settings: Settings) -> It
     optimizer, processes = make_optimizer(model, settings), Processes.now()
     forward = processes.wrap(torch.compile(model) if settings.compile else model)
     record = TrainStep(step=0, loss=math.nan, tokens=0, lr=0.0, grad_norm=math.nan, seconds=0.0)
-    saved = 0
+    stream, taken = iter(batches), 0  # taken: batches that were trained on
     if settings.resume and Path(settings.checkpoint).exists():
-        record = replace(record, **checkpoints.load_training(settings.checkpoint, model, optimizer))
-        saved = record.step
-    stream = iter(batches)
-    for _ in islice(stream, record.step * settings.accumulate):
-        pass  # a stream that is made anew begins with the batches that were trained on before
+        record, taken = _resumed(model, optimizer, stream, settings, record)
+    saved = record.step
     try:
         while settings.steps is None or record.step < settings.steps:
             started = time.perf_counter()
-            group = [Batch(*batch) for batch in islice(stream, settings.accumulate)]
-            if not group:
-                break
-            record = _step(model, forward, group, optimizer, processes, settings, record)
+            with checkpoints.undone_on_failure(model):
+                group = [Batch(*batch) for batch in islice(stream, settings.accumulate)]
+                if not group:
+                    break
+                after = _gradients(model, forward, group, optimizer, processes, settings, record)
+            optimizer.step()
+            record, taken = after, taken + len(group)
             last = record.step == settings.steps
             every = settings.evaluate_every
             if settings.validation and (last or (every and record.step % every == 0)):
@@ -196,21 +176,36 @@ def _steps(model: nn.Module, batches: Iterable[Batch], settings: Settings) -> It
                 record = replace(record, validation_loss=loss)
             record = replace(record, seconds=record.seconds + time.perf_counter() - started)
             if settings.save_every and record.step % settings.save_every == 0:
-                saved = _save(model, optimizer, processes, settings, record)
+                saved = _save(model, optimizer, processes, settings, record, taken)
             yield record
             record = replace(record, validation_loss=None)
-    except (KeyboardInterrupt, GeneratorExit):  # the caller has seen enough
+    except (FloatingPointError, OSError):  # it diverges, or the disk is full: the former file is the better one
+        raise
+    except BaseException:  # the caller has seen enough (GeneratorExit), or a batch is not what it should be
         if settings.checkpoint is not None and record.step > saved:
-            _save(model, optimizer, processes, settings, record)
+            _save(model, optimizer, processes, settings, record, taken)
         raise
     if record.step == 0:
         raise ValueError("batches is empty: there is nothing to train on")
     if settings.checkpoint is not None and record.step > saved:
-        _save(model, optimizer, processes, settings, record)
+        _save(model, optimizer, processes, settings, record, taken)
 
 
-def _step(model, forward, group, optimizer, processes, settings: Settings, before: TrainStep) -> TrainStep:
-    """One update from a group of batches; the weights are touched only when loss and gradient are finite."""
+def _resumed(model, optimizer, stream: Iterator, settings: Settings, start: TrainStep) -> tuple[TrainStep, int]:
+    """Where the checkpoint left off; the stream, made anew, is brought there too."""
+    device = model_device(model)
+    first = checkpoints.random_state(device)
+    done = checkpoints.load_training(settings.checkpoint, model, optimizer)
+    then = checkpoints.random_state(device)
+    checkpoints.set_random_state(first, device)  # a stream that draws from torch's global state does it as at first
+    for _ in islice(stream, done["batches"]):
+        pass
+    checkpoints.set_random_state(then, device)
+    return replace(start, step=done["step"], tokens=done["tokens"], seconds=done["seconds"]), done["batches"]
+
+
+def _gradients(model, forward, group, optimizer, processes, settings: Settings, before: TrainStep) -> TrainStep:
+    """The gradients of a group of batches, finite and clipped, and the record of the step that they make."""
     step = before.step + 1
     lr = learning_rate(
         step,
@@ -222,25 +217,28 @@ def _step(model, forward, group, optimizer, processes, settings: Settings, befor
     )
     for parameters in optimizer.param_groups:
         parameters["lr"] = lr
-    tokens = sum(check_targets(batch.targets, model.vocab_size) for batch in group)
+    tokens = sum(_count(model, batch) for batch in group)
     if tokens == 0:
         raise ValueError(f"step {step} has no target that counts: its batches are all padding")
     optimizer.zero_grad()
     model.train()
     total = _backward(model, forward, group, tokens, processes, settings)
-    model.eval()
     norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if settings.clip is None else settings.clip)
     # One reading of the device for both numbers. What is not finite must not get into the weights.
     loss, norm = torch.stack([total / tokens, norm.to(total)]).tolist()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise FloatingPointError(_not_finite(step, loss, norm, lr, settings))
-    optimizer.step()
     return replace(before, step=step, loss=loss, tokens=before.tokens + tokens, lr=lr, grad_norm=norm)
+
+
+def _count(model: Callable, batch: Batch) -> int:
+    """Targets that count. All are checked here, before they are on a GPU, where a wrong one ends the whole program."""
+    return check_targets(batch.targets, getattr(model, "vocab_size", sys.maxsize))
 
 
 def _backward(model, forward, group, tokens: int, processes, settings: Settings) -> Tensor:
     """Gradients of (sum of all losses) / (number of all targets); returns that sum."""
-    device = next(model.parameters()).device
+    device = model_device(model)
     total = torch.zeros((), device=device)
     for i, batch in enumerate(group):
         inputs, targets = processes.part(batch).to(device)
@@ -258,11 +256,10 @@ def _precision(device: torch.device, dtype: torch.dtype | None):
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
-def _save(model, optimizer, processes, settings: Settings, record: TrainStep) -> int:
+def _save(model, optimizer, processes, settings: Settings, record: TrainStep, taken: int) -> int:
     if processes.first:
-        checkpoints.save_training(
-            settings.checkpoint, model, optimizer, step=record.step, tokens=record.tokens, seconds=record.seconds
-        )
+        done = {"step": record.step, "batches": taken, "tokens": record.tokens, "seconds": record.seconds}
+        checkpoints.save_training(settings.checkpoint, model, optimizer, **done)
     return record.step
 
 

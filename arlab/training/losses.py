@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -32,8 +33,8 @@ def next_token_loss(
         reduction: "mean" over the counted targets, "sum", or "none" for one loss a position (0 where ignored).
 
     Raises:
-        ValueError: shapes that do not fit, a target outside the vocabulary, a mean over no target at all,
-            label_smoothing outside [0, 1), an unknown reduction.
+        ValueError: shapes that do not fit, a target outside the vocabulary or no integer, a mean over no target at
+            all, label_smoothing outside [0, 1), an unknown reduction.
 
     Source: lectures 000 and 001; Szegedy et al. (2016) for the smoothing.
     """
@@ -42,6 +43,8 @@ def next_token_loss(
             f"logits has shape {tuple(logits.shape)} and targets {tuple(targets.shape)}; "
             "needed (rows, time, vocab) and (rows, time)"
         )
+    if targets.is_floating_point() or targets.is_complex():
+        raise ValueError(f"targets has dtype {targets.dtype}; token ids are integers")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
     if reduction not in ("mean", "sum", "none"):
@@ -53,7 +56,7 @@ def next_token_loss(
                 "every target is ignore_index: a mean over no target has no value (is the batch all padding?)"
             )
     loss = F.cross_entropy(
-        logits.flatten(0, 1).float(),
+        logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)),  # half precision is too coarse
         targets.flatten().long(),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,

@@ -2,7 +2,8 @@
 
 Every process sees the same batches and takes its own rows of each: row r belongs to process r mod count. The gradient
 is the sum over all rows divided by the number of all targets, whatever way they fall to the processes, so that the
-losses are those of one process with the whole batch.
+losses are those of one process with the whole batch (but for BatchNorm, whose batch is then each process's own rows,
+and dropout, which every process draws for itself).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from arlab.text.batches import Batch
+from arlab.text.batches import IGNORE, Batch
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,11 @@ class Processes:
         return nn.parallel.DistributedDataParallel(model)
 
     def part(self, batch: Batch) -> Batch:
-        """This process's rows.
-
-        Raises:
-            ValueError: fewer rows than processes.
-        """
+        """This process's rows; where there is none for it (an epoch's last batch), one row that counts for nothing."""
         if self.count == 1:
             return batch
-        if batch.inputs.size(0) < self.count:
-            raise ValueError(f"a batch of {batch.inputs.size(0)} rows cannot be shared by {self.count} processes")
+        if self.rank >= batch.inputs.size(0):
+            return Batch(batch.inputs[:1], torch.full_like(batch.targets[:1], IGNORE))
         return batch.part(self.rank, self.count)
 
     def no_sync(self, model: nn.Module):

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, fields, replace
 from pathlib import Path
+from typing import Any
 
 from arlab.nn.model_file import replace_file
 from arlab.training.loop import TrainStep
 
 FIELDS = [field.name for field in fields(TrainStep)]
+
+
+def clocked(steps: Iterable[TrainStep], look: Callable[[], float | None], every: int) -> Iterator[TrainStep]:
+    """The same records with CPU seconds of training alone, and what `look()` found every so many steps.
+
+    A busy machine does not stretch CPU seconds, and the looking (a validation loss, as a rule) is not counted.
+    """
+    spent, started = 0.0, time.process_time()
+    for step in steps:
+        spent += time.process_time() - started
+        yield replace(step, seconds=spent, validation_loss=look() if step.step % every == 0 else None)
+        started = time.process_time()
+
+
+def thinned(steps: Iterable[TrainStep], keep: int) -> list[TrainStep]:
+    """One record for every `keep` steps: the last of them, with the mean of their losses. An unfilled group is left."""
+    kept, losses = [], []
+    for step in steps:
+        losses.append(step.loss)
+        if len(losses) == keep:
+            kept.append(replace(step, loss=sum(losses) / keep))
+            losses = []
+    return kept
 
 
 def save(path: str | Path, runs: Mapping[str, Sequence[TrainStep]], **about) -> Path:
@@ -51,6 +76,21 @@ def load(path: str | Path) -> tuple[dict[str, list[TrainStep]], dict]:
         return runs, content["about"]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a recording: {error}") from error
+
+
+def load_experiment(path: str | Path, name: str) -> tuple[dict[str, list[TrainStep]], Any]:
+    """One experiment of several in a file: (the runs saved as 'name / run', by run; about[name]).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file of another kind, or an experiment that is not in it.
+    """
+    runs, about = load(path)
+    found = {run.removeprefix(f"{name} / "): steps for run, steps in runs.items() if run.startswith(f"{name} / ")}
+    if not found:
+        names = [each for each in about if any(run.startswith(f"{each} / ") for run in runs)]
+        raise ValueError(f"experiment is {name!r}; recorded are {', '.join(names)}")
+    return found, about[name]
 
 
 def _short(value: float | int | None) -> float | int | str | None:

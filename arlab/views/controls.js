@@ -4,9 +4,10 @@ const arlabControls = (self, { h, undo, painters }) => {
 
   // A slider over `stops` (an ascending array of values), bound to a trait. It has a field for exact values
   // (parse(text) -> value, or undefined to refuse) and goes back to `reset` on a double click or by its button.
+  // `reset` may be a function, read again whenever the trait or one of `resetOn` (names of traits) changes.
   // Where the trait's value is not the place on the scale (0 for "off"), stored(stop) and placed(value) translate.
   const same = (x) => x;
-  const slider = ({ trait, label, stops, format = String, parse, reset, title, note, stored = same, placed = same }) => {
+  const slider = ({ trait, label, stops, format = String, parse, reset, resetOn = [], title, note, stored = same, placed = same }) => {
     const id = `al-${trait}-${Math.random().toString(36).slice(2, 8)}`;
     const nearest = (value) => {
       const at = stops.indexOf(value);
@@ -16,9 +17,10 @@ const arlabControls = (self, { h, undo, painters }) => {
       return best;
     };
     const change = (value) => { if (value !== model.get(trait)) self.set({ [trait]: value }); };
+    const home = typeof reset === "function" ? reset : () => reset;
     const range = h("input", { type: "range", id, min: 0, max: stops.length - 1, step: 1, title,
       "data-lm-suppress-shortcuts": "true", dataset: { trait },
-      oninput: () => change(stored(stops[Number(range.value)])), ondblclick: () => change(reset) });
+      oninput: () => change(stored(stops[Number(range.value)])), ondblclick: () => change(home()) });
     const field = h("input", { type: "text", class: "al-value", "aria-label": `${label}, exact value`,
       "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false",
       onchange: () => {
@@ -27,14 +29,19 @@ const arlabControls = (self, { h, undo, painters }) => {
         else { field.removeAttribute("aria-invalid"); change(value); }
         field.value = format(model.get(trait));
       } });
-    const back = h("button", { class: "al-reset", type: "button", title: `Back to ${format(reset)}`,
-      "aria-label": `${label}: back to ${format(reset)}`, "data-lm-suppress-shortcuts": "true",
-      onclick: () => change(reset) }, "↺");
+    const back = h("button", { class: "al-reset", type: "button", "data-lm-suppress-shortcuts": "true",
+      onclick: () => change(home()) }, "↺");
     const row = h("div", { class: "al-slider", dataset: { trait } },
       h("label", { for: id, title }, label), range, field, back, note ? h("span", { class: "al-note" }, note) : null);
-    let shown;
+    let shown, goal;
     const show = () => {
-      const value = model.get(trait);
+      const value = model.get(trait), to = home();
+      if (to !== goal) {
+        goal = to;
+        back.title = `Back to ${format(to)}`;
+        back.setAttribute("aria-label", `${label}: back to ${format(to)}`);
+      }
+      back.disabled = value === to;
       if (value === shown) return;
       shown = value;
       const text = format(value);
@@ -42,10 +49,11 @@ const arlabControls = (self, { h, undo, painters }) => {
       if (Number(range.value) !== at) range.value = at;
       if (document.activeElement !== field) field.value = text;
       range.setAttribute("aria-valuetext", text);
-      back.disabled = value === reset;
     };
-    model.on(`change:${trait}`, show);
-    undo.push(() => model.off(`change:${trait}`, show));
+    for (const name of [trait, ...resetOn]) {
+      model.on(`change:${name}`, show);
+      undo.push(() => model.off(`change:${name}`, show));
+    }
     self.watch([trait]);
     show();
     return row;

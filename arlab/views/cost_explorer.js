@@ -51,16 +51,16 @@ function render({ model, el }) {
   const COUNTS = [1, 2, 3, 4, 5, 6, 8, 9, 10, 12, 15, 16, 18, 20, 24, 25, 30, 32, 36, 40, 48, 64, 80, 96, 128];
   const ALL = 999; // the place on the scale of "as many as heads", which is stored as 0
   const now = (trait) => get(trait);
-  const start = models[get("model")];
+  const preset = (size) => ({ reset: () => models[get("model")][size], resetOn: ["model"] });
   const sliders = h("div", { class: "al-sliders ce-sliders" },
     view.slider({ trait: "time", label: "T, tokens", stops: TIMES, reset: get("time"), format: thousands, parse: whole(8, 32768) }),
     view.slider({ trait: "rows", label: "Rows", stops: powers(512), reset: get("rows"), format: thousands, parse: whole(1, 4096), title: "Sequences side by side: the batch" }),
-    view.slider({ trait: "layers", label: "Layers", stops: COUNTS, reset: start.layers, parse: whole(1, 256) }),
+    view.slider({ trait: "layers", label: "Layers", stops: COUNTS, ...preset("layers"), parse: whole(1, 256) }),
     view.slider({ trait: "d_model", label: "d_model", stops: [32, 48, 64, 96, 128, 192, 256, 384, 512, 576, 768, 960, 1024, 1280, 1536, 1600, 2048, 2560, 3072, 4096, 5120, 6144, 8192, 12288, 16384],
-      reset: start.d_model, format: thousands, parse: (text) => { const v = whole(8, 32768)(text); return v % 2 ? undefined : v; }, title: "The feed-forward width keeps its proportion" }),
-    view.slider({ trait: "heads", label: "Heads", stops: COUNTS, reset: start.heads, stored: (stop) => costs.towards(heads(), stop, now("heads")),
+      ...preset("d_model"), format: thousands, parse: (text) => { const v = whole(8, 32768)(text); return v % 2 ? undefined : v; }, title: "The feed-forward width keeps its proportion" }),
+    view.slider({ trait: "heads", label: "Heads", stops: COUNTS, ...preset("heads"), stored: (stop) => costs.towards(heads(), stop, now("heads")),
       parse: (text) => { const v = whole(1, 256)(text); return heads().includes(v) ? v : undefined; }, title: "A number that divides d_model" }),
-    view.slider({ trait: "kv_heads", label: "KV heads", stops: [...COUNTS, ALL], reset: start.kv_heads, title: "Keys and values may be shared by several query heads",
+    view.slider({ trait: "kv_heads", label: "KV heads", stops: [...COUNTS, ALL], ...preset("kv_heads"), title: "Keys and values may be shared by several query heads",
       format: (v) => (v ? String(v) : "all"), placed: (v) => v || ALL,
       stored: (stop) => (stop === ALL || !kvHeads().length || (stop > (now("kv_heads") || ALL) && stop > kvHeads().at(-1)) ? 0 : costs.towards(kvHeads(), stop, now("kv_heads") || ALL)),
       parse: (text) => { if (text === "all" || text === "0") return 0; const v = whole(1, 256)(text); return get("heads") % v ? undefined : v; } }),
@@ -78,9 +78,13 @@ function render({ model, el }) {
   // ---- charts -----------------------------------------------------------------------------------------------------
   let state, lines, figures;
   const line = (key) => { const [colour, dash, width] = STYLE[key]; return { key, colour: view.theme[colour], dash, width, at: lines[key] }; };
-  const points = (trait, keys, scale, say) => Object.entries(get(trait)).map(([name, series], n) => ({ name, shape: n, told: say,
-    colour: view.theme[keys.includes(name) ? STYLE[name][0] : n % 2 ? "series6" : "series5"],
-    line: keys.includes(name) ? line(name) : null, series: series.map(([time, value]) => [time, value * scale]) }));
+  const changed = () => ["layers", "heads", "kv_heads", "d_model"].some((name) => get(name) !== models[get("model")][name]);
+  // Measured points belong to one model as it is: they turn grey, and are compared with no line, while another is priced.
+  const points = (trait, keys, scale, say) => Object.entries(get(trait)).map(([name, series], n) => {
+    const known = keys.includes(name), own = get("model") === get("measured_model") && !changed();
+    return { name, shape: n, told: say, colour: view.theme[!own ? "faint" : known ? STYLE[name][0] : n % 2 ? "series6" : "series5"],
+      line: known && own ? line(name) : null, series: series.map(([time, value]) => [time, value * scale]) };
+  });
   const at = (name) => thousands(Math.ceil(figures[name]));
   const memory = costChart(view, { label: "Memory against T", base: 2, steps: [1, 2, 5, 10, 20], format: costs.bytes, stops: TIMES, ready: () => lines, what: () => ({
     lines: MEMORY.map(line), points: points("measured", MEMORY, 1, costs.bytes), context: state.config.context_length,
@@ -124,10 +128,10 @@ function render({ model, el }) {
     state = { config: config(), rows: get("rows"), time, memory: get("memory"), itemsize: get("dtype") === "float32" ? 4 : 2 };
     lines = costs.lines(state);
     figures = costs.figures(state);
-    const c = state.config, changed = ["layers", "heads", "kv_heads", "d_model"].some((name) => c[name] !== models[get("model")][name]);
-    for (const button of presets) button.setAttribute("aria-pressed", String(button.dataset.model === get("model") && !changed));
+    const c = state.config, other = changed();
+    for (const button of presets) button.setAttribute("aria-pressed", String(button.dataset.model === get("model") && !other));
     const parameters = costs.parameters(c), per = c.d_head ?? c.d_model / c.heads;
-    setText(summary, [`${get("model")}${changed ? ", changed" : ""}: ${costs.count(costs.sum(parameters))} parameters`,
+    setText(summary, [`${get("model")}${other ? ", changed" : ""}: ${costs.count(costs.sum(parameters))} parameters`,
       `${c.heads} heads × ${Number(per.toFixed(2))}${c.kv_heads && c.kv_heads !== c.heads ? `, ${c.kv_heads} for K and V` : ""}`,
       `feed-forward ${thousands(c.d_ff)}`, `vocabulary ${thousands(c.vocab_size)}`].join(" · "));
     summary.dataset.parameters = costs.sum(parameters);
@@ -141,7 +145,7 @@ function render({ model, el }) {
       if (cells.drawn !== colour) cells.sign.replaceChildren(memory.sign(theme, { colour, dash, width }));
       cells.drawn = colour;
     }
-    const legend = (box, all) => box.replaceChildren(...all.map((one) => h("span", {}, memory.sign(theme, one), `measured: ${one.name}`)));
+    const legend = (box, all) => box.replaceChildren(...all.map((one) => h("span", {}, memory.sign(theme, one), `measured: ${one.name} (${get("measured_model")})`)));
     legend(legends.memory, points("measured", MEMORY, 1, costs.bytes));
     legend(legends.work, points("seconds", WORK, 1, costs.seconds));
     const where = (name) => (figures[name] <= 32768 ? `at T = ${at(name)}` : "beyond this chart");

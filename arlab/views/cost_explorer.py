@@ -46,7 +46,8 @@ class CostExplorer(View):
 
     measured: {"attention maps": [(T, bytes), ...]}, laid over the memory; seconds: {"with cache": [(T, seconds), ...]},
     laid over the arithmetic at `rate` GFLOP/s (left out, the rate that fits them best). A name that is one of LINES
-    takes that line's colour; any other has its own. Seconds are those of one token of one row.
+    takes that line's colour; any other has its own. Seconds are those of one token of one row. Points belong to the
+    model given: they turn grey while another one, or other sizes, are chosen.
 
     kv_heads = 0 stands for "as many as heads". Sizes that do not fit each other (heads that do not divide d_model) are
     refused; to change several at once: `with view.hold_trait_notifications(): view.d_model, view.heads = 512, 8`.
@@ -71,6 +72,7 @@ class CostExplorer(View):
     dtype = traitlets.Enum(list(ITEMSIZE), "float32").tag(sync=True)
     memory = traitlets.Float(16.0, help="GiB, the line that everything has to stay under").tag(sync=True)
     rate = traitlets.Float(0.0, help="GFLOP/s, which lays seconds over FLOPs; 0 where there are none").tag(sync=True)
+    measured_model = traitlets.Unicode("", help="whose the measured points are").tag(sync=True)
     measured = traitlets.Dict().tag(sync=True)
     seconds = traitlets.Dict().tag(sync=True)
 
@@ -91,7 +93,7 @@ class CostExplorer(View):
             self._models, config = {"this model": config, **MODELS}, "this model"
         measured, seconds = _points("measured", measured), _points("seconds", seconds)
         with_sizes = {name: _told(one) for name, one in self._models.items()}
-        super().__init__(models=with_sizes, measured=measured, seconds=seconds, dtype=dtype)
+        super().__init__(models=with_sizes, measured_model=config, measured=measured, seconds=seconds, dtype=dtype)
         self.model, self.time, self.rows, self.memory = config, time, rows, memory
         if seconds:
             self.rate = self._fitted_rate() if rate is None else rate

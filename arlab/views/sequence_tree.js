@@ -32,7 +32,9 @@ function render({ model, el }) {
   const many = (n) => (n === 1 ? "1 sequence" : `${thousands(n)} sequences`);
 
   // ---- the tree ----------------------------------------------------------------------------------------------------
-  const BARS = 120, BOX = 20, MOST = 470; // room for the bars, height of a node, height of the whole at most
+  const BOX = 20, MOST = 470; // height of a node, height of the whole at most
+  // Room for the bars, and the least room between columns: a deep tree draws in both before it has to be scrolled.
+  const WIDE = { bars: 120, gap: 54 }, TIGHT = { bars: 92, gap: 46 };
   const rowFor = (ends) => (ends <= 12 ? 30 : ends <= 24 ? 26 : 22);
   // The height that a folded tree can come to, so that a walk does not push down what stands below it.
   const open = [];
@@ -57,8 +59,12 @@ function render({ model, el }) {
     const wide = fitted.map((text) => Math.max(30, Math.ceil(measuring.measureText(text).width) + 14));
     const terminals = parents.filter((_, i) => shown(i) && !children[i].some(shown)).length;
     const inside = Math.max(280, room - 12);
-    place = trees.layout({ parents, shown, wide, row: rowFor(terminals), gap: 54, width: inside - BARS - 16 });
-    const width = Math.max(inside, place.width + BARS + 16), tops = Math.max(...place.ends.map((i) => mass[i]));
+    const layout = ({ bars, gap }) => trees.layout({ parents, shown, wide, row: rowFor(terminals), gap, width: inside - bars - 16 });
+    let { bars } = WIDE;
+    place = layout(WIDE);
+    if (place.width + bars + 16 > inside) { place = layout(TIGHT); bars = TIGHT.bars; }
+    const width = Math.max(inside, place.width + bars + 16), level = Math.min(42, place.space - 12);
+    const tops = Math.max(...place.ends.map((i) => mass[i]));
     field.style.width = edges.style.width = `${width}px`;
     edges.style.height = `${place.height}px`;
     field.style.height = `${Math.max(place.height, folded ? tallest : 0)}px`;
@@ -79,7 +85,7 @@ function render({ model, el }) {
       drawn.nodes.set(i, one);
       if (i > 0) {
         const x0 = place.x[parent] + wide[parent], gapless = place.x[parent] + place.columns[depth[parent]];
-        const d = trees.curve(x0, place.y[parent], x, y, Math.max(0.05, (gapless + place.space - 42 - x0) / (x - x0)));
+        const d = trees.curve(x0, place.y[parent], x, y, Math.max(0.05, (gapless + place.space - level - x0) / (x - x0)));
         one.edge = svg("path", { d, class: "st-edge", "stroke-width": (0.8 + 5 * p[i]).toFixed(2) });
         one.label = svg("text", { class: "st-p", x: x - 5, y: y - 2.5 - 2.5 * p[i], "text-anchor": "end" }, prob(p[i], 3));
         under.push(one.edge);

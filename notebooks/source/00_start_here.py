@@ -27,7 +27,7 @@
 # **Time:** 30 minutes. **You need:** Python, and a first acquaintance with PyTorch tensors. **Lecture:** none; this
 # is what all five lectures take for granted.
 #
-# Next: [03_attention](03_attention.ipynb), or [09_sampling](09_sampling.ipynb) if you came for decoding.
+# [01 Autoregression →](01_autoregression.ipynb), or [09 Sampling](09_sampling.ipynb) if you came for decoding.
 #
 # Run a cell with <kbd>Shift</kbd> + <kbd>Enter</kbd>.
 
@@ -367,26 +367,31 @@ for row in range(2):
 #
 # ## 8 · Three paths through the course
 #
-# The numbers leave room for the whole course. **Standing today: 00, 03, 04, 08, 09 and 10.** The others follow; on
-# each path below, those that stand are in bold. Each notebook runs on its own, so a gap in a path does not stop you.
+# The numbers leave room for the whole course. **Standing today: 00 to 10.** The others follow; on each path below,
+# those that stand are in bold. Each notebook runs on its own, so a gap in a path does not stop you.
 #
 # | path | for whom | notebooks |
 # |---|---|---|
-# | Decoding in 90 minutes | you want to know what temperature, top-k, top-p and beams do to a text | **00**, 01, **09**, **10**, 11, 14 |
-# | Training | you want to build a transformer and train it | 01, 02, **03**, **04**, 05, 06, 07, **08** |
+# | Decoding in 90 minutes | you want to know what temperature, top-k, top-p and beams do to a text | **00**, **01**, **09**, **10**, 11, 14 |
+# | Training | you want to build a transformer and train it | **01** to **08** |
 # | Sequence to sequence | you translate, summarise, or read one thing and write another | **03**, **04**, 15, 16 |
 #
 # | notebook | minutes, with the exercises | what you do there |
 # |---|---|---|
 # | **00** start here | 30 | this one |
+# | [**01** autoregression](01_autoregression.ipynb) | 75 | the chain rule; models that count; why the short sentence wins |
+# | [**02** tokens and batches](02_tokens_and_batches.ipynb) | 90 | characters, bytes and BPE; splits; the shifted pair; padding and packing |
 # | [**03** attention](03_attention.ipynb) | 75 | queries, keys and values; why the scores are scaled; heads |
 # | [**04** causal masking](04_causal_masking.ipynb) | 90 | the mask; one parallel pass for all positions; catching a model that cheats |
+# | [**05** the transformer block](05_transformer_block.ipynb) | 100 | positions, residuals, norms and where they stand, the feed-forward net |
+# | [**06** teacher forcing](06_teacher_forcing.ipynb) | 100 | the loss; training live; label smoothing; the truth or the model's own words |
+# | [**07** context length](07_context_length.ipynb) | 90 | what more context is worth, and what it costs in memory and time |
 # | [**08** a real language model](08_real_llm.ipynb) | 75 | a Llama-style model of your own, with SmolLM2's weights in it |
 # | [**09** sampling](09_sampling.ipynb) | 75 | the generation loop, greedy decoding, sampling, temperature |
 # | [**10** top-k and nucleus](10_top_k_and_nucleus.ipynb) | 60 | truncating the distribution, and in which order |
 #
 # The 90 minutes of the first path are for reading, predicting and moving the sliders; its exercises come on top.
-# Today it is 00, 09 and 10.
+# Today it is 00, 01, 09 and 10.
 #
 # ## 9 · Where you run it
 #

@@ -28,7 +28,7 @@
 # **Time** 75 minutes. **Before this** matrix products, softmax, a little PyTorch ([00](00_start_here.ipynb)).
 # **Follows** lecture 002 (attention in detail) and lecture 004 (multi-head attention).
 #
-# [← 00 Start here](00_start_here.ipynb) · [04 Causal masking →](04_causal_masking.ipynb)
+# [← 02 Tokens and batches](02_tokens_and_batches.ipynb) · [04 Causal masking →](04_causal_masking.ipynb)
 
 # %% tags=["nbval-ignore-output"]
 import math
@@ -494,7 +494,7 @@ print("outputs shuffled in the same way:", torch.allclose(shuffled, out_fast[:, 
 # %% [markdown]
 # Each token gets exactly the output it had before, at its new place. To this layer *Ann fed the cat* and *the cat fed
 # Ann* are the same set of four vectors. Where a token stands has to be put in from outside: by position vectors or
-# rotations (notebook 05), and, for a decoder, by the mask (notebook 04).
+# rotations ([notebook 05](05_transformer_block.ipynb)), and, for a decoder, by the mask (notebook 04).
 
 # %% [markdown]
 # ## 7 · The heads of a real model
@@ -671,8 +671,8 @@ for layer_index, head in ((18, 8), (16, 0), (17, 4), (1, 5)):
 #
 # </details>
 #
-# The first question of lecture 002 (methodology against architecture) belongs to notebook 01, the fifth (why a causal
-# mask) to notebook 04.
+# The first question of lecture 002 (methodology against architecture) belongs to
+# [notebook 01](01_autoregression.ipynb), the fifth (why a causal mask) to notebook 04.
 
 # %% [markdown]
 # ## What to try next

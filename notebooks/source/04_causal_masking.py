@@ -29,7 +29,7 @@
 # **Time** 90 minutes. **Before this** attention ([03](03_attention.ipynb)).
 # **Follows** lectures 001 and 002 (causal masking), 003 (masking in the decoder) and 004 (decoder masking).
 #
-# [← 03 Attention](03_attention.ipynb) · [08 A real language model →](08_real_llm.ipynb)
+# [← 03 Attention](03_attention.ipynb) · [05 The transformer block →](05_transformer_block.ipynb)
 
 # %% tags=["nbval-ignore-output"]
 import math
@@ -325,7 +325,8 @@ print("the same predictions:", torch.allclose(together, apart, atol=1e-3))
 #
 # Now leave the mask out and train. Two small models of one layer read Shakespeare, character by character, in windows
 # of 32. They start from the same weights and see the same text; only `causal` differs. The loop below is all that
-# training is; notebook 06 explains each line. The loss is the mean of $-\ln p(\text{next character})$, in nats.
+# training is; [notebook 06](06_teacher_forcing.ipynb) explains each line. The loss is the mean of
+# $-\ln p(\text{next character})$, in nats.
 
 # %%
 text = assets.path("tiny_shakespeare").read_text(encoding="utf-8")
@@ -796,7 +797,7 @@ plt.show()
 
 # %% [markdown]
 # *The time for the same twenty tokens of SmolLM2, with and without a cache. The longer the text, the larger the
-# difference; notebook 07 measures it.*
+# difference; [notebook 07](07_context_length.ipynb) measures it.*
 
 # %% [markdown]
 # ## Check yourself
@@ -880,4 +881,4 @@ plt.show()
 # - Random vectors instead of whole Jacobians: Hutchinson, *A stochastic estimator of the trace of the influence matrix*
 #   (1990).
 #
-# [← 03 Attention](03_attention.ipynb) · [08 A real language model →](08_real_llm.ipynb)
+# [← 03 Attention](03_attention.ipynb) · [05 The transformer block →](05_transformer_block.ipynb)

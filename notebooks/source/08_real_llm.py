@@ -29,7 +29,7 @@
 # **Time** 75 minutes. **Before this** attention ([03](03_attention.ipynb)) and its mask ([04](04_causal_masking.ipynb)).
 # **Follows** lectures 002 and 004; the four changes came after the original transformer.
 #
-# [← 04 Causal masking](04_causal_masking.ipynb) · [09 Sampling →](09_sampling.ipynb)
+# [← 07 Context length](07_context_length.ipynb) · [09 Sampling →](09_sampling.ipynb)
 
 # %% tags=["nbval-ignore-output"]
 import copy

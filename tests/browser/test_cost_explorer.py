@@ -147,6 +147,23 @@ def test_models_by_name(explorer, saved_page):
     press(page, slider("layers"), "ArrowLeft")
     assert page.locator(".ce-preset[aria-pressed=true]").count() == 0
     assert page.locator(".ce-summary").inner_text().startswith("GPT-2 XL, changed:")
+    back = page.locator(".al-slider[data-trait=layers] .al-reset")
+    assert back.get_attribute("aria-label") == "Layers: back to 48"  # not to those of the model the view began with
+    back.click()
+    assert state(page)["layers"] == 48 and back.is_disabled()
+    press(page, slider("layers"), "Home")
+    page.locator(slider("layers")).dblclick()
+    assert state(page)["layers"] == 48
+
+
+def test_a_model_with_as_many_layers_is_a_place_to_go_back_to(saved_page):
+    """The slider's own value does not change with the model here: only what it goes back to."""
+    page = saved_page(CostExplorer("GPT-2"))
+    page.evaluate("arlabModel.set('layers', 32)")
+    back = page.locator(".al-slider[data-trait=layers] .al-reset")
+    assert back.get_attribute("title") == "Back to 12" and back.is_enabled()
+    page.get_by_role("button", name="Llama 2 7B").click()
+    assert back.get_attribute("title") == "Back to 32" and back.is_disabled()
 
 
 def test_what_was_measured_lies_where_it_was_measured(explorer, saved_page):
@@ -171,6 +188,22 @@ def test_what_was_measured_lies_where_it_was_measured(explorer, saved_page):
     assert "1.00 times the line" in hover(WORK, 256)
     press(page, slider("rate"), "Home")  # a slower machine: the points fall below their line
     assert "0.03 times the line" in hover(WORK, 256)
+    colours = """chart => { const c = document.querySelector(chart), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        const faint = getComputedStyle(document.querySelector(".arlab")).getPropertyValue("--al-faint").trim();
+        const [r, g, b] = [1, 3, 5].map((at) => parseInt(faint.slice(at, at + 2), 16)); let n = 0;
+        for (let i = 0; i < d.length; i += 4) if (d[i] === r && d[i + 1] === g && d[i + 2] === b) n++;
+        return n; }"""
+    assert page.evaluate(colours, MEMORY) < 10
+    assert "(this model)" in legends[0]
+    page.get_by_role("button", name="GPT-2", exact=True).click()  # the points are another model's
+    assert hover(MEMORY, 4096) == "measured: attention maps\nT = 4,096: 2.25 GiB"
+    assert page.evaluate(colours, MEMORY) > 40
+    page.get_by_role("button", name="this model").click()
+    assert "1.00 times the line" in hover(MEMORY, 4096)
+    press(page, slider("layers"), "ArrowRight")  # its sizes are others
+    assert "times the line" not in hover(MEMORY, 4096)
+    page.locator(".al-slider[data-trait=layers] .al-reset").click()
+    assert "1.00 times the line" in hover(MEMORY, 4096)
     assert page.locator(".arlab img").count() == 0
 
 

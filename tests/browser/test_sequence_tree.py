@@ -147,6 +147,22 @@ def test_a_large_tree_is_drawn_whole_and_the_path_kept_in_sight(saved_page):
         assert box["y"] <= node["y"] <= box["y"] + box["height"] - node["height"]
 
 
+def test_a_deep_tree_draws_in_before_it_has_to_be_scrolled(saved_page):
+    """Notebook 01's sentence of six tokens fits a page as wide as its picture, from the start to the last number."""
+    names = ["The", "program", "has", "been", "implemented", "</s>"]
+    path = list(range(6))
+    table = {tuple(path[:t]): [0.95 * (i == t) + 0.05 * (i == 5) for i in path] for t in range(5)}
+    world = TreeLM({**table, tuple(path[:5]): [0, 0, 0, 0, 0, 1]}, max_length=6, eos_id=5, names=names)
+    page = saved_page(SequenceTree(world, path), width=900)
+    box = page.locator(".st-scroll").bounding_box()
+    for part in (".st-node.st-root", ".st-mass[data-mark=here]"):
+        inner = page.locator(part).bounding_box()
+        assert box["x"] < inner["x"] and inner["x"] + inner["width"] < box["x"] + box["width"], part
+    assert page.locator(".st-scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+    last = page.locator(".st-chain tbody tr").last.locator("td").nth(2)
+    assert last.evaluate("cell => cell.scrollWidth <= cell.clientWidth")  # p(</s> | five words) = 1, not cut short
+
+
 def test_an_end_symbol_ends_a_sequence_and_the_text_says_what_that_means(saved_page):
     page = saved_page(SequenceTree(text_world(), [0, 2]))
     story = page.locator(".st-story")

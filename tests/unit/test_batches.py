@@ -123,8 +123,7 @@ def test_a_text_shorter_than_a_context(windows):
         windows([1, 2, 3, 4], 4, 2)  # random_windows too raises at the call, not at the first next()
     with pytest.raises(ValueError, match="the text has 0 tokens"):
         windows([], 4, 2)
-    ordered = ordered_windows([1, 2, 3, 4, 5], 4, 2)
-    assert len(ordered) == 1 and ordered[0].tokens == 4
+    assert [batch.tokens for batch in ordered_windows([1, 2, 3, 4, 5], 4, 2)] == [4]
 
 
 @pytest.mark.parametrize("windows", [random_windows, ordered_windows])
@@ -189,7 +188,7 @@ def test_what_cannot_be_padded(as_shipped):
         ([[1, 2], [3.5]], "sequence 1 has dtype torch.float32; ids are integers"),
         ([[1, 2], [3, -1]], "sequence 1 holds the id -1"),
         (["ab"], "sequence 0 is a text"),
-        ("ab", "sequences is a text"),
+        ("ab", "sequence 0 is a text"),
     ]:
         for make in (padded, lambda s, **kw: ragged(s, 2, **kw), lambda s, **kw: packed(s, 2, 2, eos_id=1)):
             with pytest.raises(ValueError, match=message):
@@ -197,7 +196,7 @@ def test_what_cannot_be_padded(as_shipped):
     for options, message in [
         ({"keep": "middle"}, "keep is 'middle'; it must be 'start' or 'end'"),
         ({"context": 0}, "context is 0"),
-        ({"pad_id": -100}, "pad_id is -100; it must be an id of 0 or more"),
+        ({"pad_id": -100}, "pad_id is -100; it must be an integer of 0 or more"),
         ({"pad_id": None}, "pad_id is None"),
         ({"eos_id": -1}, "eos_id is -1"),
         ({"bos_id": "<bos>"}, "bos_id is '<bos>'"),
@@ -264,14 +263,8 @@ def test_packed_rows_are_the_stream_of_documents(documents, context, rows, start
     length = sum(len(document) + 1 + len(bos) for document in documents)
     if length < context + 1:
         return
-    batches = packed(
-        documents,
-        context,
-        rows,
-        eos_id=EOS,
-        bos_id=BOS if start else None,
-        generator=generator() if shuffled else None,
-    )
+    options = {"bos_id": BOS if start else None, "generator": generator() if shuffled else None}
+    batches = packed(documents, context, rows, eos_id=EOS, **options)
     taken = list(islice(batches, 2 * length // (rows * context) + 2))
     inputs = torch.cat([batch.inputs.flatten() for batch in taken]).tolist()
     targets = torch.cat([batch.targets.flatten() for batch in taken]).tolist()
@@ -297,5 +290,10 @@ def test_packing_shuffles_each_epoch_anew():
 def test_too_little_to_pack():
     with pytest.raises(ValueError, match="the text has 5 tokens; a context of 5 needs 6 or more"):
         packed([[1, 2], [3]], 5, 1, eos_id=0)
-    with pytest.raises(ValueError, match="eos_id is -1"):
-        packed([[1, 2], [3]], 2, 1, eos_id=-1)
+
+
+def test_packing_needs_an_end_symbol(as_shipped):
+    """A tokenizer without one has eos_id None: the documents would run into each other without a border."""
+    for eos in (-1, None, True, 1.0):
+        with pytest.raises(ValueError, match=f"eos_id is {eos}; it must be an integer of 0 or more"):
+            packed([[1, 2], [3]], 2, 1, eos_id=eos)

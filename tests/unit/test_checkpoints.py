@@ -49,13 +49,27 @@ def test_buffers_travel_too(tmp_path):
     model.train()(IDS)
     again, _, _ = load_model(save_model(tmp_path / "model.safetensors", model))
     assert torch.equal(again.norm.running_mean, model.norm.running_mean) and int(again.norm.num_batches_tracked) == 1
+    model.norm.num_batches_tracked.fill_(1001)  # which bfloat16 cannot tell from 1000
+    again, _, _ = load_model(save_model(tmp_path / "model.safetensors", model, dtype=torch.bfloat16))
+    assert int(again.norm.num_batches_tracked) == 1001
+
+
+def test_a_config_from_another_version_is_refused_by_name(tmp_path):
+    model, path = DecoderLM(CONFIG, seed=0), tmp_path / "model.safetensors"
+    for key, value in (("experts", 8), ("norm", "group")):
+        metadata = {"config": {**model.config.__dict__, key: value}, "tokenizer": None, "about": {}}
+        model_file.write_tensors(path, model_file.own_tensors(model), metadata)
+        with pytest.raises(ValueError, match=f"model.safetensors holds a config that .* not know: .*{key}"):
+            load_model(path)
 
 
 def test_a_bpe_tokenizer_travels_too(tmp_path):
     tokenizer = BPETokenizer.train("the cat the hat the bat " * 20, 280, special=["<eos>"])
+    tokenizer.chat_template = "{{ messages[0].content }}"
     model = DecoderLM(replace(CONFIG, vocab_size=tokenizer.vocab_size), seed=0)
     _, again, _ = load_model(save_model(tmp_path / "model.safetensors", model, tokenizer))
     assert again.encode("the hat") == tokenizer.encode("the hat") and again.eos_id == tokenizer.eos_id
+    assert again.chat([{"role": "user", "content": "the bat"}]) == tokenizer.encode("the bat")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -1])
@@ -126,10 +140,15 @@ def test_moments_are_those_of_the_optimizer(tmp_path):
     optimizer = torch.optim.AdamW(model.parameters())
     model(IDS).sum().backward()
     optimizer.step()
-    checkpoints.save_training(path, model, optimizer, step=1, tokens=8, seconds=0.5)
+    checkpoints.save_training(path, model, optimizer, step=1, batches=2, tokens=8, seconds=0.5)
     other = DecoderLM(CONFIG, seed=1)
     loaded = torch.optim.AdamW(other.parameters())
-    assert checkpoints.load_training(path, other, loaded) == {"step": 1, "tokens": 8, "seconds": 0.5}
+    done = {"step": 1, "batches": 2, "tokens": 8, "seconds": 0.5}
+    assert checkpoints.load_training(path, other, loaded) == done
+    content, moment = path.read_bytes(), loaded.state[other.embed_tokens.weight]["exp_avg"].clone()
+    with path.open("r+b") as file:  # the moments are copies: the file may be written over
+        file.write(b"\xff" * len(content))
+    assert torch.equal(loaded.state[other.embed_tokens.weight]["exp_avg"], moment)
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         for moment in checkpoints.MOMENTS:
             assert torch.equal(optimizer.state[ours][moment], loaded.state[theirs][moment])

@@ -6,6 +6,9 @@ import torch
 from arlab.decoding import greedy
 from arlab.decoding.sampling import draw
 from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.nn.fixed_window import FixedWindowLM
+from arlab.nn.language_model import Recompute
+from arlab.nn.rnn import RecurrentLM
 from arlab.text.batches import IGNORE, Batch, padded, random_windows
 from arlab.training.exposure import free_running, scheduled_sampling
 from arlab.training.loop import fit
@@ -109,3 +112,24 @@ def test_coins_and_draws_need_a_generator():
     for rate, argmax in [(0.5, False), (0.5, True), (1.0, False)]:
         with pytest.raises(ValueError, match="need a generator"):
             next(scheduled_sampling(a_model(), windows(), rate, argmax=argmax))
+
+
+def test_any_model_of_the_protocol_runs_free():
+    """A recurrent one, one with a window, one that recomputes: none of them knows its device, as a DecoderLM does."""
+    batch = next(windows())
+    plain = Recompute(DecoderLM(CONFIG, seed=3).eval())
+    for model in (RecurrentLM(11, 8, 8, kind="lstm", seed=0), FixedWindowLM(11, 3, 8, 8, seed=0), plain):
+        assert not hasattr(model, "device")
+        fed = next(free_running(model, [batch])).inputs
+        written = greedy(model, batch.inputs[:, :1], max_new_tokens=8).ids[:, 0]
+        assert torch.equal(fed[:, 1:], written) and torch.equal(fed[:, 0], batch.inputs[:, 0])
+
+
+def test_the_batch_goes_to_the_models_device_and_comes_back():
+    """`meta` stands in for a GPU: the CPU's ids must not meet weights that are elsewhere."""
+    model = FixedWindowLM(11, 3, 8, 8).to("meta")
+    seen = []
+    model.forward = lambda ids, cache=None: seen.append(ids.device.type) or torch.zeros(*ids.shape, 11, device="meta")
+    with pytest.raises(NotImplementedError, match="meta"):  # its numbers cannot be brought back
+        next(free_running(model, [next(windows())]))
+    assert set(seen) == {"meta"}

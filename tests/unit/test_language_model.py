@@ -152,11 +152,27 @@ def test_a_model_that_returns_another_shape_is_told_so(cut, shape, as_shipped):
         greedy(Recompute(Misshapen(cut)), [1, 2], max_new_tokens=2)
 
 
+@pytest.mark.parametrize("wrap", [lambda m: m, Recompute, lambda m: Recompute(m, window=2)])
 @pytest.mark.parametrize("lengths", [[0, 1], [1, 4], [1], [1, 2, 3]])
-def test_lengths_that_do_not_fit_are_refused(lengths):
-    """A length of 0 would index position -1, the last of the padding, without a word."""
+def test_lengths_that_do_not_fit_are_refused(lengths, wrap):
+    """A length of 0 would index position -1, the last of the padding, without a word; Recompute cut a 4 to 3."""
     with pytest.raises(ValueError, match=r"lengths is \[.*needed one for each of 2 rows, 1 to 3"):
-        last_logits(model(), torch.ones(2, 3, dtype=torch.int64), None, lengths)
+        last_logits(wrap(model()), torch.ones(2, 3, dtype=torch.int64), None, lengths)
+
+
+def test_what_recompute_refuses_leaves_no_trace(as_shipped):
+    """The ids went into the cache before the module was asked, and its next answer was about them too."""
+    plain, ids = Recompute(Bigram()), torch.tensor([[1, 2, 3]])
+    cache = plain.new_cache(1, 8)
+    plain(ids, cache)
+    for call in (plain, plain.last_logits):
+        with pytest.raises(ValueError, match=r"ids\[0, 1\] is 7; ids must lie between 0 and 6"):
+            call(torch.tensor([[0, 7]]), cache)
+        with pytest.raises(TypeError, match="must be an integer tensor; got torch.float32, not int64 or int32"):
+            call(torch.tensor([[0.5]]), cache)
+    with pytest.raises(ValueError, match="lengths is"):
+        plain.last_logits(torch.tensor([[1, 2]]), cache, [3])
+    assert cache.prefixes == ids.tolist()
 
 
 def test_a_start_symbol_may_lie_just_behind_the_vocabulary():

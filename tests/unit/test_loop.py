@@ -1,6 +1,7 @@
 """The loop is AdamW on the mean over all targets, whatever way they come; it stops before it spoils anything."""
 
 import math
+from itertools import islice
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.nn.language_model import Recompute
 from arlab.text.batches import IGNORE, Batch, padded, random_windows
 from arlab.training import checkpoints
 from arlab.training.loop import TrainStep, evaluate, fit, train
@@ -196,7 +198,7 @@ def test_no_grad_mode_and_no_training_mode_leak_to_the_caller():
         assert all(p.grad is not None for p in model.parameters())
 
 
-def test_settings_are_checked_at_once_and_by_name():
+def test_settings_are_checked_at_once_and_by_name(as_shipped):
     for settings, message in [
         ({"steps": 0}, "steps is 0"),
         ({"steps": 3, "lr": 0.0}, "lr is 0.0"),
@@ -209,12 +211,57 @@ def test_settings_are_checked_at_once_and_by_name():
         ({"steps": 3, "evaluate_every": 2}, "validation holds no batch"),
         ({"steps": 3, "resume": True}, "give checkpoint="),
         ({"steps": 3, "label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"steps": 3, "weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"steps": 3, "weight_decay": math.nan}, "weight_decay is nan"),
+        ({"steps": 3, "autocast": torch.float16}, "autocast is torch.float16"),
+        ({"steps": 3, "autocast": True}, "autocast is True"),
+        ({"steps": 3, "validation": some_batches()}, "validation is one generator; it must be a list"),
+        ({"steps": 3, "validation": next(some_batches())}, "validation is one Batch; it must be a list"),
         ({}, "a cosine has to know where it ends"),
     ]:
         with pytest.raises(ValueError, match=message):
             train(a_model(), some_batches(), **settings)
     with pytest.raises(ValueError, match="batches is empty"):
         fit(a_model(), [], steps=3)
+    with pytest.raises(ValueError, match="accumulate is 0"):
+        fit(a_model(), [next(some_batches())], accumulate=0)
+    with pytest.raises(ValueError, match="batches is one Batch"):
+        train(a_model(), next(some_batches(rows=2)), steps=3)
+    with pytest.raises(ValueError, match="batches is one Batch"):
+        evaluate(a_model(), next(some_batches(rows=2)))
+
+
+def test_a_list_is_trained_on_to_its_last_batch(as_shipped):
+    """Five batches, two a step: the third step has one."""
+    steps = fit(a_model(), [tuple(batch) for batch in islice(some_batches(), 5)], accumulate=2)
+    assert [s.tokens for s in steps] == [64, 128, 160] and steps[-1].lr == pytest.approx(1e-4)
+
+
+def test_a_students_own_module_trains_without_the_protocol(as_shipped):
+    class TwoTables(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(11, 8), nn.Linear(8, 11)
+
+        def forward(self, ids):
+            return self.head(self.embed(ids))
+
+    model = TwoTables()
+    assert len(fit(model, some_batches(), steps=2)) == 2
+    assert evaluate(model, [next(some_batches())]) > 0
+    with pytest.raises(ValueError, match=r"targets\[0, 0\] is 11; targets must lie between 0 and 10"):
+        fit(model, [Batch(torch.zeros(1, 2, dtype=torch.long), torch.full((1, 2), 11))])
+
+
+def test_evaluate_takes_what_has_no_parameters_and_names_a_wrong_target():
+    class Fair(nn.Module):
+        def forward(self, ids):
+            return torch.zeros(*ids.shape, 11)
+
+    fair = Recompute(Fair(), vocab_size=11)
+    assert evaluate(fair, [next(some_batches())]) == pytest.approx(math.log(11))
+    with pytest.raises(ValueError, match="is 11; targets must lie between 0 and 10"):
+        evaluate(a_model(), [Batch(torch.zeros(1, 2, dtype=torch.long), torch.full((1, 2), 11))])
 
 
 def test_learning_rate_by_hand():

@@ -48,7 +48,7 @@ def test_padding_adds_nothing_to_sum_or_number():
     padded = targets.clone()
     padded[1, 2:] = padded[2] = IGNORE
     kept = padded != IGNORE
-    expected = F.cross_entropy(logits[kept].float(), targets[kept])
+    expected = F.cross_entropy(logits[kept], targets[kept])
     torch.testing.assert_close(next_token_loss(logits, padded), expected)
     each = next_token_loss(logits, padded, reduction="none")
     assert each.shape == targets.shape and (each[~kept] == 0).all()
@@ -64,9 +64,21 @@ def test_logits_of_padding_get_no_gradient():
     assert (logits.grad[0, 1] == 0).all() and (logits.grad[0, 0] != 0).all()
 
 
-def test_bfloat16_logits_are_summed_in_float32():
+def test_bfloat16_logits_are_summed_in_float32_and_float64_stays():
     logits, targets = example()
     assert next_token_loss(logits.bfloat16(), targets).dtype == torch.float32
+    assert next_token_loss(logits, targets).item() == F.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
+
+
+@given(seed=st.integers(0, 200), epsilon=st.sampled_from([0.0, 0.1, 0.9]))
+def test_with_padding_and_smoothing_it_is_torchs(seed, epsilon):
+    logits, targets = example(seed=seed)
+    targets = targets.masked_fill(torch.rand(3, 4, generator=torch.Generator().manual_seed(seed)) < 0.4, IGNORE)
+    targets[0, 0] = 2
+    for reduction in ("mean", "sum", "none"):
+        options = {"label_smoothing": epsilon, "reduction": reduction}
+        expected = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, **options)
+        torch.testing.assert_close(next_token_loss(logits, targets, **options), expected)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +88,7 @@ def test_bfloat16_logits_are_summed_in_float32():
         ({"targets": torch.full((3, 4), 5)}, r"targets\[0, 0\] is 5; targets must lie between 0 and 4, or be -100"),
         ({"targets": torch.full((3, 4), -1)}, r"targets\[0, 0\] is -1"),
         ({"targets": torch.zeros(3, 5, dtype=torch.long)}, r"logits has shape \(3, 4, 5\) and targets \(3, 5\)"),
+        ({"targets": torch.full((3, 4), 1.7)}, "targets has dtype torch.float32; token ids are integers"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"label_smoothing": math.nan}, "label_smoothing is nan"),
         ({"reduction": "average"}, "reduction is 'average'"),

@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from arlab.nn.ngram import NGramLM
 
@@ -70,6 +72,27 @@ def test_every_probability_is_the_dictionarys(order, smoothing, symbols):
         expected = [float(ORACLES[smoothing](table, context, token, VOCAB)) for token in range(VOCAB)]
         assert model.distribution(prefix).tolist() == pytest.approx(expected, abs=1e-14)
     assert sum(expected) == pytest.approx(1, abs=1e-12)
+
+
+@given(
+    order=st.integers(1, 5),
+    smoothing=st.sampled_from(list(ORACLES)),
+    symbols=st.sampled_from([(None, None), (3, None), (None, 2), (3, 2), (0, 0), (0, 2)]),
+    sequences=st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=4),
+    text=st.lists(st.integers(0, 2), min_size=1, max_size=6),
+)
+def test_small_texts_of_every_kind(order, smoothing, symbols, sequences, text):
+    """Empty sequences, symbols that are there already or are ordinary tokens, orders beyond the text."""
+    bos, eos = symbols
+    framed = [([bos] if bos is not None and ids[:1] != [bos] else []) + ids for ids in sequences]
+    framed = [ids + ([eos] if eos is not None and ids[-1:] != [eos] else []) for ids in framed]
+    assume(sum(len(ids) - (ids[:1] == [bos]) for ids in framed) > 0)
+    table, model = count(framed, order, bos), NGramLM(order, 3, smoothing, bos_id=bos, eos_id=eos).fit(sequences)
+    logits = model(torch.tensor([text]))[0]
+    for t in range(len(text)):
+        context = tuple(text[max(0, t + 2 - order) : t + 1])
+        expected = [float(ORACLES[smoothing](table, context, token, 3)) for token in range(3)]
+        assert logits[t].exp().tolist() == pytest.approx(expected, abs=1e-14)
 
 
 def test_witten_and_bell_by_hand():
@@ -233,6 +256,8 @@ def test_bad_settings_are_named(arguments, says):
         ([0, 1, 5], ValueError, r"ids\[0, 2\] is 5; ids must lie between 0 and 4"),
         ([[0], [0, -1]], ValueError, r"ids\[0, 1\] is -1"),
         ([0.5, 1.0], TypeError, "integer"),
+        ("abba", TypeError, "ids is a text; encode it first"),
+        (["ab", "ba"], TypeError, "ids is a text; encode it first"),
         (torch.tensor([[0, 1]]), ValueError, r"the stream has shape \(1, 2\)"),
         ([[4]], ValueError, "no token but start symbols"),
         ([0, 4, 1], ValueError, "the start symbol 4 is input only; it may stand first"),
@@ -245,7 +270,27 @@ def test_bad_texts_are_named(ids, error, says, as_shipped):
         model.fit(ids)
 
 
-def test_a_model_that_has_counted_nothing_says_so():
-    for ask in (lambda m: m(torch.tensor([[0]])), lambda m: m.distribution([]), lambda m: m.distribution([1])):
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_model_that_has_counted_nothing_says_so(order):
+    """Its logprobs were those of the uniform distribution, up to order 2."""
+    asks = [lambda m: m(torch.tensor([[0]])), lambda m: m.distribution([]), lambda m: m.distribution([1])]
+    for ask in (*asks, lambda m: m.logprobs([0, 1])):
         with pytest.raises(ValueError, match="counted nothing yet; call fit"):
-            ask(NGramLM(2, 3))
+            ask(NGramLM(order, 3))
+
+
+def test_logprobs_are_of_one_text(as_shipped):
+    """Of a batch it gave the first row's, and left the others out without a word."""
+    model = NGramLM(2, 5, bos_id=5).fit([0, 1, 2, 3])
+    for ids, shape in [(torch.tensor([[0, 1], [2, 3]]), r"\(2, 2\)"), ([], r"\(0,\)"), (torch.tensor(3), r"\(\)")]:
+        with pytest.raises(ValueError, match=f"ids has shape {shape}; needed one text"):
+            model.logprobs(ids)
+    with pytest.raises(ValueError, match="the start symbol 5 is input only"):
+        model.logprobs([5, 1, 5])
+
+
+def test_an_iterator_of_sequences_is_counted_whole(as_shipped):
+    """Looking what it holds took the first one out of it."""
+    sequences = [[0, 1], [2, 1], [3]]
+    counted = NGramLM(2, 4, None).fit(iter(sequences))
+    assert torch.equal(counted.distribution([]), NGramLM(2, 4, None).fit(sequences).distribution([]))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from arlab.nn.model_file import load_model
 from arlab.recipes import CHECKPOINTS, load
 from arlab.recipes.__main__ import main, recorders, report
-from arlab.recipes.shakespeare import RECIPES, data, figures, model_of, steps_of
+from arlab.recipes.shakespeare import RECIPES, data, figures, make, model_of, steps_of
 from arlab.training import recordings
 
 MODELS = [name for name, recipe in RECIPES.items() if recipe.shipped]
@@ -59,8 +60,8 @@ def test_strong_and_weak_deserve_their_names():
 def test_the_recipe_begins_as_it_did(name, steps):
     """The first steps, trained again here: losses to a thousandth, for the kernels of another processor."""
     runs, _ = told(name)
-    again = islice(steps_of(RECIPES[name], model_of(RECIPES[name])), steps)
-    for now, then in zip(again, runs["training"], strict=False):
+    again = list(islice(steps_of(RECIPES[name], model_of(RECIPES[name])), steps))
+    for now, then in zip(again, runs["training"][:steps], strict=True):
         assert now.step == then.step and now.loss == pytest.approx(then.loss, rel=1e-3)
 
 
@@ -90,6 +91,32 @@ def test_stopped_and_resumed_it_is_made_in_one_piece(tmp_path, monkeypatch):
     whole = list(islice(steps_of(recipe, model_of(recipe)), 5))
     assert [s.loss for s in begun] == [s.loss for s in whole[:3]]
     assert [s.loss for s in runs["training"]] == pytest.approx([s.loss for s in whole[3:]], rel=1e-5)
+
+
+def test_finished_but_for_its_figures_it_is_not_trained_again(tmp_path, monkeypatch):
+    """Stopped after the last step, before anything was written but the training checkpoint."""
+    recipe = replace(RECIPES["shakespeare_weak"], steps=3, settings={})
+    monkeypatch.setitem(RECIPES, "shakespeare_weak", recipe)
+    model = model_of(recipe)
+    done = list(steps_of(recipe, model, validation=None, checkpoint=tmp_path / "shakespeare_weak.training.safetensors"))
+    about = make("shakespeare_weak", tmp_path, resume=True)
+    assert (about["steps"], about["training_tokens"]) == (3, done[-1].tokens)
+    stored, _, _ = load_model(tmp_path / "shakespeare_weak.safetensors")
+    assert torch.equal(stored.head.weight, model.head.weight.bfloat16().float())
+
+
+def test_a_trial_is_shorter_than_what_was_trained_already_and_cannot_be_shipped(tmp_path, capsys):
+    recipe = RECIPES["shakespeare_weak"]
+    steps = steps_of(recipe, model_of(recipe), checkpoint=tmp_path / "shakespeare_weak.training.safetensors")
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    assert make("shakespeare_weak", tmp_path, resume=True, stop_after=2)["steps"] == 4
+    before = (CHECKPOINTS / "shakespeare_weak.json").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["shakespeare_weak", "--steps", "1", "--ship"])
+    assert "a trial" in capsys.readouterr().err
+    assert (CHECKPOINTS / "shakespeare_weak.json").read_bytes() == before
 
 
 def test_the_command_lists_what_there_is(capsys):

@@ -45,9 +45,17 @@ def test_an_unknown_character_is_named_with_its_place():
 def test_character_vocabularies_that_cannot_be():
     with pytest.raises(ValueError, match="text is empty"):
         CharTokenizer("")
-    for special in (["h"], ["<a>", "<a>"]):
-        with pytest.raises(ValueError, match="must be distinct, and none a character of the text"):
-            CharTokenizer("hello", special=special)
+    with pytest.raises(ValueError, match=r"\['<a>', 'h'\] must not be characters of the text; \['h'\] are"):
+        CharTokenizer("hello", special=["<a>", "h"])
+
+
+@pytest.mark.parametrize("make", [CharTokenizer, lambda text, special: BPETokenizer.train(text, 300, special=special)])
+def test_special_symbols_that_cannot_be(make):
+    """One str is a sequence of strs too: "<eos>" became five symbols, and eos_id None, without a word."""
+    with pytest.raises(ValueError, match="special is the str '<eos>', which would be 5 symbols; give a list of them"):
+        make("HALL", special="<eos>")
+    with pytest.raises(ValueError, match=r"special symbols \['<a>', '<a>'\] must be distinct"):
+        make("HALL", special=["<a>", "<a>"])
 
 
 # --- byte pairs
