@@ -8,17 +8,8 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from arlab.exercises.exercise import Exercise, Wrong, close, shape_problem
+from arlab.exercises.exercise import Exercise, Wrong, as_tensor, close, shape_problem
 from arlab.worlds import TreeLM
-
-
-def _tensor(answer):
-    """Nested lists and NumPy arrays are as good as tensors; anything else stays what it is."""
-    try:
-        return torch.as_tensor(answer)
-    except (TypeError, ValueError, RuntimeError):
-        return answer
-
 
 # -------------------------------------------------------------------------------------------------- text_logprob
 
@@ -67,7 +58,7 @@ def _check_text_logprob(student) -> str | None:
 
 
 def _number(answer) -> float | None:
-    answer = _tensor(float(answer) if isinstance(answer, (int, float)) else answer)
+    answer = as_tensor(float(answer) if isinstance(answer, (int, float)) else answer)
     return float(answer) if isinstance(answer, Tensor) and answer.numel() == 1 else None
 
 
@@ -152,7 +143,7 @@ _STREAMS = (([0, 1, 0, 1, 0, 2, 0, 1], 3), ([2, 2, 1, 3, 2, 1, 1, 2, 3, 3, 1], 5
 def _check_bigram_table(student) -> str | None:
     for ids, vocab_size in _STREAMS:
         ids = torch.tensor(ids)
-        answer = _tensor(student(ids.clone(), vocab_size))
+        answer = as_tensor(student(ids.clone(), vocab_size))
         expected = _by_bincount(ids, vocab_size)
         if problem := shape_problem(answer, expected):
             return problem
@@ -286,7 +277,7 @@ def _check_witten_bell(student) -> str | None:
         (torch.tensor([[2.0, 2.0, 1.0], [0.0, 0.0, 0.0], [0.0, 9.0, 0.0]], dtype=torch.float64), _ROWS),
     ]
     for counts, below in cases:
-        answer = _tensor(student(counts.clone(), below.clone()))
+        answer = as_tensor(student(counts.clone(), below.clone()))
         expected = _mixture(counts, below)
         if problem := shape_problem(answer, expected, f"the result for counts of shape {tuple(counts.shape)}"):
             return problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,8 @@ def _check_loss_by_position(student):
         expected = loss_by_position_of(logits, targets)
         given, given_targets = logits.clone(), targets.clone()
         answer = student(given, given_targets)
+        if type(answer).__name__ in ("list", "ndarray"):  # numbers in order are as good as a tensor of them
+            answer = torch.as_tensor(answer)
         if isinstance(answer, float) or (isinstance(answer, torch.Tensor) and answer.dim() == 0):
             return "one number for all positions: average over the rows alone, and keep one loss for each position."
         problem = shape_problem(answer, expected, "the losses")
@@ -64,6 +67,8 @@ def _name_loss(answer, expected, logits, targets):
         return "the sign: this is the mean log-probability; the loss is its negative, so that 0 is best."
     if close(answer, expected / math.log(2), 1e-4):
         return "these are bits (log2); the loss is in nats (natural logarithm)."
+    if close(answer, expected.exp(), 1e-4):
+        return "this is the perplexity, e to the power of the loss; asked is the loss itself, in nats."
     if close(answer, expected * counted.sum(0), 1e-4):
         return "a sum over the rows: divide by how many targets count at that position."
     if not counted.all() and close(answer, expected * counted.sum(0) / len(targets), 1e-4):
@@ -82,7 +87,8 @@ def _name_loss(answer, expected, logits, targets):
     along_time = -logits.log_softmax(1).gather(2, picked)[..., 0].mean(0)
     if close(answer, along_time, 1e-4):
         return "the softmax ran over the positions; it belongs over the vocabulary, the last dimension."
-    return f"at position 0 the mean loss should be {expected[0].item():.4f}; yours is {answer[0].item():.4f}."
+    t = next(t for t in range(len(expected)) if not close(answer[t], expected[t], 1e-4))  # the first place that is off
+    return f"at position {t} the mean loss should be {expected[t].item():.4f}; yours is {answer[t].item():.4f}."
 
 
 def _average_first(logits, targets):
@@ -102,6 +108,10 @@ def _each(logits, targets):
 
 def _counts_pads(logits, targets):
     return -logits.log_softmax(-1).gather(2, targets.clamp(min=0)[..., None])[..., 0].mean(0)
+
+
+def _means_so_far(logits, targets):
+    return _each(logits, targets).sum(0).cumsum(0) / (targets != -100).sum(0).cumsum(0)
 
 
 loss_by_position_of = loss_by_position
@@ -125,6 +135,8 @@ loss_by_position = Exercise(
         Wrong(lambda z, y: loss_by_position_of(z, y) / math.log(2), says="these are bits"),
         Wrong(_average_first, says="averaged the probabilities"),
         Wrong(_no_softmax, says="the logits themselves"),
+        Wrong(lambda z, y: loss_by_position_of(z, y).exp(), says="this is the perplexity"),
+        Wrong(_means_so_far, says="at position 1 the mean loss should be"),
     ),
 )
 
@@ -161,7 +173,7 @@ def _check_attention_bytes(student):
 
 
 def _is_number(answer) -> bool:
-    return isinstance(answer, int | float) or (isinstance(answer, torch.Tensor) and answer.dim() == 0)
+    return isinstance(answer, numbers.Real) or (isinstance(answer, torch.Tensor) and answer.dim() == 0)
 
 
 def _name_bytes(answer, expected, config, rows, time, itemsize):
@@ -171,6 +183,9 @@ def _name_bytes(answer, expected, config, rows, time, itemsize):
         ("one row only: each row of the batch has its own maps.", expected / rows),
         ("this counts numbers; a number takes `itemsize` bytes.", expected / itemsize),
         ("bits, not bytes: itemsize is in bytes already.", expected * 8),
+        ("4 bytes a number, always: take itemsize, which may be 2.", expected / itemsize * 4),
+        ("config.context_length in place of time: a map is as large as the text, not as the window.",
+         expected / time**2 * config.context_length**2),
         ("the width d_model in place of heads: a map holds one weight for a pair, whatever the width.",
          expected / config.heads * config.d_model),
         ("the head's width does not belong here: q . k is one number, however long they are.",
@@ -211,6 +226,8 @@ attention_bytes = Exercise(
         Wrong(lambda c, r, t, i=4: c.layers * c.heads * r * t * (t + 1) // 2 * i, says="only the lower triangle"),
         Wrong(lambda c, r, t, i=4: c.layers * c.d_model * r * t * t * i, says="the width d_model in place of heads"),
         Wrong(lambda c, r, t, i=4: c.layers * c.n_kv_heads * r * t * t * i, says="one for each QUERY head"),
+        Wrong(lambda c, r, t, i=4: c.layers * c.heads * r * t * t * 4, says="4 bytes a number, always"),
+        Wrong(lambda c, r, t, i=4: c.layers * c.heads * r * c.context_length**2 * i, says="in place of time"),
     ),
 )
 
@@ -251,6 +268,9 @@ def _name_cache(answer, expected, config, rows, time, itemsize):
         ("one row only: each row of the batch has its own cache.", expected / rows),
         ("one token only: the cache keeps all `time` of them.", expected / time),
         ("this counts numbers; a number takes `itemsize` bytes.", expected / itemsize),
+        ("4 bytes a number, always: take itemsize, which may be 2.", expected / itemsize * 4),
+        ("config.head_dim is missing: a key is a vector of so many numbers.", expected / config.head_dim),
+        ("queries are not kept: a later token asks with its own, and needs only keys and values.", expected * 1.5),
         ("it grows with time, not with its square: a token's key and value are kept once.", expected * time),
         ("one head only: every key/value head keeps its own.", expected / config.n_kv_heads),
     ]
@@ -285,6 +305,9 @@ cache_bytes = Exercise(
         Wrong(lambda c, r, t, i=4: 2 * c.layers * r * c.heads * t * c.head_dim * i, says="counted the query heads"),
         Wrong(lambda c, r, t, i=4: 2 * c.layers * r * t * c.d_model * i, says="heads * head_dim numbers"),
         Wrong(lambda c, r, t, i=4: cache_bytes_of(c, r, t, i) * t, says="not with its square"),
+        Wrong(lambda c, r, t, i=4: cache_bytes_of(c, r, t, 4), says="4 bytes a number, always"),
+        Wrong(lambda c, r, t, i=4: 2 * c.layers * r * c.n_kv_heads * t * i, says="config.head_dim is missing"),
+        Wrong(lambda c, r, t, i=4: cache_bytes_of(c, r, t, i) * 3 // 2, says="queries are not kept"),
         Wrong(
             lambda c, r, t, i=4: 2 * c.layers * r * c.n_kv_heads * t * (c.d_model // c.heads) * i,
             says="it need not be d_model / heads",
@@ -348,6 +371,9 @@ def _name_flops(student, config):
     def is_(wrong):
         return all(math.isclose(a, w, rel_tol=1e-9) for a, w in zip(answers, wrong, strict=True))
 
+    half = len(asked) // 2
+    if is_(right[half:] + right[:half]):
+        return "with and without the cache are swapped: cached=True is the cheap way."
     if is_([r / 2 for r in right]):
         return "these are multiply-adds: each is one multiplication and one addition, 2 FLOPs."
     if is_([r - 2 * d * V for r in right]):
@@ -368,7 +394,9 @@ def _name_flops(student, config):
         return "the feed-forward net is missing: d -> n_ff -> d, 2 * d_model * n_ff multiply-adds a position."
     if is_([r - 2 * layers * d * config.n_ff * n for r, n in zip(right, new, strict=True)]):
         return "the feed-forward net has two matrices, up and down."
-    half = len(asked) // 2
+    triangle = [r - 2 * layers * d * n * (n - 1) for r, n in zip(right, new, strict=True)]
+    if is_(triangle):
+        return "half a square of scores without the cache: asked is the full one, masked half included."
     if answers[:half] == right[:half]:
         if answers[half:] == right[:half]:
             return (
@@ -394,6 +422,11 @@ def _flops(config, past, cached, *, keys=None, logits=1, ffn=2, square=4, both=2
     return factor * (config.layers * new * layer + (new if logits == "all" else logits) * d * config.vocab_size)
 
 
+def _triangle_of_scores(config, past, cached):
+    skipped = 0 if cached else 2 * config.layers * config.d_model * past * (past + 1)
+    return _flops(config, past, cached) - skipped
+
+
 token_flops_of = token_flops
 token_flops = Exercise(
     name="context_length.token_flops",
@@ -415,6 +448,8 @@ token_flops = Exercise(
         Wrong(lambda c, p, k: _flops(c, p, k, square=3), says="a matrix is missing"),
         Wrong(lambda c, p, k: _flops(c, p, k, ffn=0), says="the feed-forward net is missing"),
         Wrong(lambda c, p, k: _flops(c, p, k, ffn=1), says="two matrices, up and down"),
+        Wrong(lambda c, p, k: _flops(c, p, not k), says="are swapped"),
+        Wrong(_triangle_of_scores, says="half a square of scores"),
         Wrong(lambda c, p, k: _flops(c, p, True), says="come out the same"),
         Wrong(lambda c, p, k: _flops(c, p, False), says="right without the cache"),
         Wrong(lambda c, p, k: _flops(c, p if k else p - 1, k), says="right with the cache"),

@@ -117,6 +117,11 @@ def _loss_diagnosis(answer, logits, targets, ignore):
                 -(-each).exp()[counted].mean().log(),
             ),
             ("that is the perplexity: leave out the exp.", math.exp(expected)),
+            ("that is a mean over the vocabulary too: only the truth's entry counts.", expected / logits.size(-1)),
+            (
+                "the softmax runs over the positions; it belongs over the vocabulary, the last axis.",
+                -logits.log_softmax(1).gather(-1, targets.clamp(min=0)[..., None])[..., 0][counted].mean(),
+            ),
             (
                 "that is the share of wrong guesses: it looks at the argmax, not at the probability of the truth.",
                 ((logits.argmax(-1) != targets) & counted).sum() / n,
@@ -149,6 +154,11 @@ def _averaged(of):
 
 def loss_of_row_means(logits, targets, ignore=-100):
     return torch.stack([loss_by_torch(z[None], x[None], ignore) for z, x in zip(logits, targets, strict=True)]).mean()
+
+
+def loss_softmax_over_time(logits, targets, ignore=-100):
+    counted = targets != ignore
+    return -logits.log_softmax(1).gather(-1, targets.where(counted, 0)[..., None])[..., 0][counted].mean()
 
 
 def loss_of_the_argmax(logits, targets, ignore=-100):
@@ -189,6 +199,8 @@ token_loss = Exercise(
         Wrong(_averaged(lambda each, counted: -(-each[counted]).exp().mean()), says="the logarithm is missing"),
         Wrong(_averaged(lambda each, counted: -(-each[counted]).exp().mean().log()), says="the log of the mean"),
         Wrong(_averaged(lambda each, counted: each[counted].mean().exp()), says="the perplexity"),
+        Wrong(_averaged(lambda each, counted: each[counted].mean() / 5), says="over the vocabulary too"),
+        Wrong(loss_softmax_over_time, says="runs over the positions"),
         Wrong(loss_of_the_argmax, says="it looks at the argmax"),
         Wrong(lambda z, x, ignore: loss_by_torch(z[:, -1:], x[:, -1:], ignore), says="only the last position's logits"),
         Wrong(loss_unstable, says="Use log_softmax"),
@@ -210,12 +222,17 @@ class Watched(nn.Module):
         generator = torch.Generator().manual_seed(1)
         self.table = nn.Parameter(torch.randn(6, 6, generator=generator, dtype=torch.float64))
         self.rows: list[int] = []
-        self.had_gradient: list[bool] = []
+        self.open: set[int] = set()  # calls whose graph waits for its gradient
+        self.most_open = 0
 
     def forward(self, ids):
+        logits, call = self.table[ids], len(self.rows)
         self.rows.append(ids.size(0))
-        self.had_gradient.append(self.table.grad is not None)
-        return self.table[ids]
+        if logits.requires_grad:
+            self.open.add(call)
+            self.most_open = max(self.most_open, len(self.open))
+            logits.register_hook(lambda gradient: self.open.discard(call))
+        return logits
 
 
 def _ragged_batches():
@@ -247,9 +264,9 @@ def check_accumulate(student):
         return problem
     if sorted(model.rows) != [1, 2, 3]:
         return f"the batches have 3, 2 and 1 rows; the model was called with {model.rows}."
-    if not all(model.had_gradient[1:]):
+    if model.most_open > 1:
         return (
-            "the gradient is right, but backward() came only at the end: until then the activations of every batch "
+            "the gradient is right, but backward() came late: until then the activations of every batch "
             "stay in memory. Call it for each batch; .grad adds up by itself."
         )
     answer, expected = (float(torch.as_tensor(value).detach()) for value in (answer, loss))
@@ -394,7 +411,7 @@ accumulate = Exercise(
             _accumulating(lambda rows, n, positions, batches: 1 / n / batches, reduction="sum"),
             says="number of batches too",
         ),
-        Wrong(accumulate_at_the_end, says="backward() came only at the end"),
+        Wrong(accumulate_at_the_end, says="backward() came late"),
         Wrong(accumulate_all_at_once, says="in one pass"),
         Wrong(accumulate_without_backward, says="no gradient has arrived"),
         Wrong(accumulate_returning_the_last, says="the loss to return"),
@@ -406,7 +423,7 @@ accumulate = Exercise(
 
 def check_smoothed_loss(student):
     generator = torch.Generator().manual_seed(3)
-    for rows, time, vocab, rest in ((2, 3, 5, 0.1), (1, 4, 2, 0.2), (3, 1, 9, 0.4), (2, 2, 4, 0.0)):
+    for rows, time, vocab, rest in ((2, 3, 5, 0.1), (1, 4, 2, 0.3), (3, 1, 9, 0.4), (2, 2, 4, 0.0)):
         logits = torch.randn(rows, time, vocab, generator=generator, dtype=torch.float64) * 2
         targets = torch.randint(0, vocab, (rows, time), generator=generator)
         given = logits.clone().requires_grad_()
@@ -447,6 +464,7 @@ def _smoothed_diagnosis(answer, logits, targets, rest):
             -(1 - rest) * own - rest / (vocab - 1) * log_p.sum(-1),
         ),
         ("that is the loss without smoothing.", -own),
+        ("you always share 0.1; share `rest`.", -0.9 * own - 0.1 / (vocab - 1) * others),
         ("the truth and the rest are swapped.", -rest * own - (1 - rest) / (vocab - 1) * others),
         ("the others are left out: they got rest as a target, so their log-probabilities count.", -(1 - rest) * own),
         (
@@ -532,6 +550,7 @@ smoothed_loss = Exercise(
         Wrong(_smoothed(lambda r, v: 1 - r, lambda r, v: r / (v - 1), of=torch.sum), says="you returned the sum"),
         Wrong(_smoothed(lambda r, v: 1 - r, lambda r, v: r / (v - 1), of=torch.mean), says="over the vocabulary too"),
         Wrong(_smoothed(lambda r, v: r - 1, lambda r, v: -r / (v - 1)), says="the sign is wrong"),
+        Wrong(lambda z, x, rest: smoothed_by_parts(z, x), says="you always share 0.1"),
         Wrong(smoothed_half_detached, says="but not the gradient"),
         Wrong(smoothed_model, says="you smoothed the model's probabilities"),
         Wrong(smoothed_converted_backwards, says="the other way"),

@@ -7,17 +7,9 @@ from itertools import pairwise
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from arlab.exercises.exercise import Exercise, Wrong
+from arlab.exercises.exercise import Exercise, Wrong, as_tensor
 
 IGNORE = -100
-
-
-def _tensor(answer):
-    """Nested lists and NumPy arrays are as good as tensors; anything else stays what it is."""
-    try:
-        return torch.as_tensor(answer)
-    except (TypeError, ValueError, RuntimeError):
-        return answer
 
 
 # ------------------------------------------------------------------------------------------------------ encode_word
@@ -294,7 +286,7 @@ def check_training_table(student):
         answer = student(given, bos_id, eos_id, pad_id)
         if not isinstance(answer, (tuple, list, torch.Tensor)) or len(answer) != 2:
             return "return two tensors: inputs, targets."
-        answer = [_tensor(half) for half in answer]
+        answer = [as_tensor(half) for half in answer]
         if not all(isinstance(half, torch.Tensor) for half in answer):
             return "inputs and targets should both be tensors (rows, time)."
         if given != [list(sequence) for sequence in sequences]:
@@ -475,7 +467,7 @@ def check_packed_rows(student):
     answers = []
     for documents, context, eos_id in PACKS:
         given = [list(document) for document in documents]
-        answer = _tensor(student(given, context, eos_id))
+        answer = as_tensor(student(given, context, eos_id))
         if given != documents:
             return "the caller's documents were changed; put the end symbols into a new list."
         if not isinstance(answer, torch.Tensor):

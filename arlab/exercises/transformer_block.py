@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -66,15 +67,11 @@ def _angles_of(p, steps, exponent=2.0):
     return steps * 10_000.0 ** (-exponent * torch.arange(d // 2) / d)
 
 
-def _turned(p, angles, halves=False, swapped=False):
+def _turned(p, angles, reads_halves=False, gives_halves=False):
     half = p.shape[-1] // 2
-    s, c = (p[..., :half], p[..., half:]) if halves else (p[..., 0::2], p[..., 1::2])
-    if swapped:
-        s, c = c, s
+    s, c = (p[..., :half], p[..., half:]) if reads_halves else (p[..., 0::2], p[..., 1::2])
     pair = [s * angles.cos() + c * angles.sin(), c * angles.cos() - s * angles.sin()]
-    if swapped:
-        pair = pair[::-1]
-    return torch.cat(pair, dim=-1) if halves else torch.stack(pair, dim=-1).flatten(-2)
+    return torch.cat(pair, dim=-1) if gives_halves else torch.stack(pair, dim=-1).flatten(-2)
 
 
 def _move_one_sign(p, steps):
@@ -88,12 +85,16 @@ def _add_vector(p, steps):
 
 _MOVE_MISTAKES = (
     (
-        "you turned the hands backwards: this is the position `steps` EARLIER.",
+        "you turned the hands backwards: this is the position `steps` EARLIER. Is the sine the first of each pair?",
         lambda p, s: _turned(p, -_angles_of(p, s)),
     ),
     (
         "you took the first half for sines and the second for cosines; here they alternate: sin, cos, sin, cos, ...",
-        lambda p, s: _turned(p, _angles_of(p, s), halves=True),
+        lambda p, s: _turned(p, _angles_of(p, s), reads_halves=True, gives_halves=True),
+    ),
+    (
+        "the numbers are right, but all sines come first: they must alternate again, stack(..., dim=-1).flatten(-2).",
+        lambda p, s: _turned(p, _angles_of(p, s), gives_halves=True),
     ),
     (
         "every hand travels at the same speed; hand i moves 10000^(-2i/d) radians a step.",
@@ -125,7 +126,8 @@ move = Exercise(
     right=(move_of, _move_by_complex),
     wrong=(
         Wrong(lambda p, s: _turned(p, -_angles_of(p, s)), says="backwards"),
-        Wrong(lambda p, s: _turned(p, _angles_of(p, s), halves=True), says="they alternate"),
+        Wrong(lambda p, s: _turned(p, _angles_of(p, s), reads_halves=True, gives_halves=True), says="they alternate"),
+        Wrong(lambda p, s: _turned(p, _angles_of(p, s), gives_halves=True), says="all sines come first"),
         Wrong(lambda p, s: _turned(p, torch.full((p.shape[-1] // 2,), float(s))), says="at the same speed"),
         Wrong(lambda p, s: _turned(p, _angles_of(p, s, exponent=1.0)), says="the exponent is -2i/d"),
         Wrong(_move_one_sign, says="one sign is off"),
@@ -170,7 +172,7 @@ def _check_layer_norm(student):
     if not close(student(single.clone(), *plain), layer_norm_of(single, *plain)):
         return "it fails for one vector of shape (6,): take the mean over the last axis, dim=-1."
     flat = torch.full((2, 6), 7.0)
-    if not close(student(flat.clone(), *plain), torch.zeros(2, 6)):
+    if not close(student(flat.clone(), *plain), torch.zeros(2, 6), 0.01):  # rounding, divided by sqrt(eps), is allowed
         return "a vector of equal numbers has variance 0; eps keeps the division finite, and the result is 0."
     return None
 
@@ -194,6 +196,10 @@ def _over_batch(x, gain, shift, eps):
     return _standardised(x, tuple(range(x.dim() - 1)), eps) * gain + shift
 
 
+def _without_eps(x, gain, shift, eps):
+    return _standardised(x, -1, 0.0) * gain + shift
+
+
 _NORM_MISTAKES = (
     (
         "that is BatchNorm: mean and variance over rows and time. LayerNorm takes them over each token's features.",
@@ -212,7 +218,10 @@ _NORM_MISTAKES = (
     ("the mean is not subtracted: that is RMSNorm.", _norm(centre=False)),
     ("eps belongs under the root, added to the variance.", _norm(eps_outside=True)),
     ("you divided by the variance; divide by its square root, the deviation.", _norm(root=False)),
+    ("your eps is not the one that was given: add the argument eps to the variance.", _without_eps),
     ("gain and shift are missing.", lambda x, g, s, eps: _standardised(x, -1, eps)),
+    ("the shift is missing.", lambda x, g, s, eps: _standardised(x, -1, eps) * g),
+    ("the gain is missing.", lambda x, g, s, eps: _standardised(x, -1, eps) + s),
     (
         "the shift is added before the gain multiplies; it comes last.",
         lambda x, g, s, eps: (_standardised(x, -1, eps) + s) * g,
@@ -240,7 +249,11 @@ layer_norm = Exercise(
         Wrong(_norm(centre=False), says="RMSNorm"),
         Wrong(_norm(eps_outside=True), says="under the root"),
         Wrong(_norm(root=False), says="divided by the variance"),
+        Wrong(_without_eps, says="not the one that was given"),
+        Wrong(lambda x, g, s, eps: F.layer_norm(x, x.shape[-1:], g, s), says="not the one that was given"),
         Wrong(lambda x, g, s, eps: _standardised(x, -1, eps), says="are missing"),
+        Wrong(lambda x, g, s, eps: _standardised(x, -1, eps) * g, says="the shift is missing"),
+        Wrong(lambda x, g, s, eps: _standardised(x, -1, eps) + s, says="the gain is missing"),
         Wrong(lambda x, g, s, eps: (_standardised(x, -1, eps) + s) * g, says="before the gain"),
     ),
 )
@@ -307,6 +320,15 @@ def _no_residual(x, attention, ffn, norm1, norm2):
     return norm2(ffn(norm1(attention(x))))
 
 
+def _first_sum_missing(x, attention, ffn, norm1, norm2):
+    x = norm1(attention(x))
+    return norm2(x + ffn(x))
+
+
+def _second_sum_missing(x, attention, ffn, norm1, norm2):
+    return norm2(ffn(norm1(x + attention(x))))
+
+
 def _norm_the_branch(x, attention, ffn, norm1, norm2):
     x = x + norm1(attention(x))
     return x + norm2(ffn(x))
@@ -343,6 +365,11 @@ def _ffn_first(x, attention, ffn, norm1, norm2):
 _BLOCK_MISTAKES = (
     ("that is pre-LN: the norm stands inside the branch. In post-LN it comes after the sum.", _pre_ln),
     ("the residual connections are missing: add x to what each branch gives, then normalise.", _no_residual),
+    ("the first residual connection is missing: add x to what attention gives, then normalise.", _first_sum_missing),
+    (
+        "the second residual connection is missing: add the ffn's input to its output, then normalise.",
+        _second_sum_missing,
+    ),
     (
         "you normalised the branch alone and then added x; post-LN normalises the sum, the stream itself.",
         _norm_the_branch,
@@ -367,6 +394,8 @@ post_ln_block = Exercise(
     wrong=(
         Wrong(_pre_ln, says="that is pre-LN"),
         Wrong(_no_residual, says="residual connections are missing"),
+        Wrong(_first_sum_missing, says="first residual connection"),
+        Wrong(_second_sum_missing, says="second residual connection"),
         Wrong(_norm_the_branch, says="normalised the branch alone"),
         Wrong(_side_by_side, says="not the block's input"),
         Wrong(_old_stream, says="second sum adds the block's input"),
@@ -398,7 +427,7 @@ def _check_count(student):
         answer = student(*sizes)
         if isinstance(answer, torch.Tensor) and answer.numel() == 1:
             answer = answer.item()
-        if isinstance(answer, bool) or not isinstance(answer, (int, float)):
+        if isinstance(answer, bool) or not isinstance(answer, Real):
             return f"return a number; yours is a {type(answer).__name__}."
         if answer != expected:
             return _name_count(answer, expected, *sizes)
@@ -409,7 +438,12 @@ def _name_count(answer, expected, vocab, context, d, layers):
     mistakes = (
         ("a head of its own was counted: it is tied, the embedding matrix used once more.", vocab * d),
         ("the norm after the last block is missing: a gain and a shift.", -2 * d),
-        ("the norms inside the blocks are missing: two a block, each with a gain and a shift.", -4 * d * layers),
+        (
+            "4 d numbers a block are missing: the two norms (a gain and a shift each), or the biases of attention.",
+            -4 * d * layers,
+        ),
+        ("each norm has a gain and a shift; only one of the two was counted.", -2 * d * layers - d),
+        ("the biases of the ffn are missing: 4 d for up, d for down.", -5 * d * layers),
         (
             "all norms are missing: two a block and one at the end, each with a gain and a shift.",
             -4 * d * layers - 2 * d,
@@ -452,7 +486,9 @@ count_parameters = Exercise(
     wrong=(
         Wrong(_off(lambda v, c, d, n: v * d), says="it is tied"),
         Wrong(_off(lambda v, c, d, n: -2 * d), says="after the last block is missing"),
-        Wrong(_off(lambda v, c, d, n: -4 * d * n), says="inside the blocks are missing"),
+        Wrong(_off(lambda v, c, d, n: -4 * d * n), says="the two norms"),
+        Wrong(_off(lambda v, c, d, n: -(2 * n + 1) * d), says="only one of the two"),
+        Wrong(_off(lambda v, c, d, n: -5 * d * n), says="biases of the ffn"),
         Wrong(_off(lambda v, c, d, n: -9 * d * n), says="the biases are missing"),
         Wrong(_off(lambda v, c, d, n: -13 * d * n - 2 * d), says="only the matrices"),
         Wrong(_off(lambda v, c, d, n: -c * d), says="table of positions"),

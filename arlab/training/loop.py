@@ -179,7 +179,7 @@ def _steps(model: nn.Module, batches: Iterable[Batch], settings: Settings) -> It
                 saved = _save(model, optimizer, processes, settings, record, taken)
             yield record
             record = replace(record, validation_loss=None)
-    except (FloatingPointError, OSError):  # it diverges, or the disk is full: the former file is the better one
+    except FloatingPointError:  # it diverges: the former file is the better one
         raise
     except BaseException:  # the caller has seen enough (GeneratorExit), or a batch is not what it should be
         if settings.checkpoint is not None and record.step > saved:

@@ -91,7 +91,7 @@ function render({ model, el }) {
   const choices = count > 1 ? view.segmented({ trait: "chosen", label: "Tokens of", options: symbols.map(({ name }) => ({ value: name, label: name })) }) : "";
   const ends = view.checkbox({ trait: "ends", label: "start and end symbol", title: "Where the tokenizer has them" });
   const length = view.slider({ trait: "length", label: "Row length", stops: arlab.steps(0, 64, 1), reset: 0,
-    format: (value) => (value === 0 ? "as it is" : String(value)), title: "Cut or fill the row to so many inputs",
+    format: (value) => (value === 0 ? "as is" : String(value)), title: "Cut or fill the row to so many inputs",
     parse: (text) => (/^\d+$/.test(text) && Number(text) <= 64 ? Number(text) : undefined) });
   const said = h("p", { class: "tv-said", "aria-live": "polite" });
   const body = h("tbody");

@@ -412,7 +412,8 @@ for language, sentence in sentences.items():
     with torch.no_grad():
         log_p = model(batch.inputs).log_softmax(-1)
     bits[language] = -log_p.gather(-1, batch.targets[..., None]).sum().item() / math.log(2)
-print({language: round(value) for language, value in bits.items()})
+for language, value in bits.items():
+    print(f"{language:9} {value:3.0f} bits, {costs[language]} tokens")
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")

@@ -14,9 +14,10 @@
 # %% [markdown]
 # # 06 · Teacher forcing: how a model is trained
 #
-# The model of notebook 05 knows nothing yet. To train it, we show it a text and ask, at every position at once: what comes next? We always
-# show it the *true* text up to there, whatever it would have said itself. That is **teacher forcing**. This notebook derives the loss, builds the loop, trains a
-# model while you watch, and then does without the teacher, to see what is lost.
+# The model of notebook 05 knows nothing yet. To train it, we show it a text and ask, at every position at once: what
+# comes next? We always show it the *true* text up to there, whatever it would have said itself. That is **teacher
+# forcing**. This notebook derives the loss, builds the loop, trains a model while you watch, and then does without the
+# teacher, to see what is lost.
 #
 # **You will be able to**
 #
@@ -27,8 +28,9 @@
 # - measure overconfidence, and say what label smoothing does about it;
 # - say what goes wrong without teacher forcing, when it does not go wrong, and why.
 #
-# **Time** 100 minutes. **Before this** the shifted pairs of notebook 02, the causal mask ([04](04_causal_masking.ipynb)), the block (05).
-# **Follows** lecture 000 (training), lecture 001 (training pipeline, back-propagation, losses), lecture 003 (training decoder models).
+# **Time** 100 minutes. **Before this** the shifted pairs of notebook 02, the causal mask
+# ([04](04_causal_masking.ipynb)), the block (05). **Follows** lecture 000 (training), lecture 001 (training pipeline,
+# back-propagation, losses), lecture 003 (training decoder models).
 #
 # [← 05 The transformer block](05_transformer_block.ipynb) · [07 Context length →](07_context_length.ipynb)
 
@@ -36,21 +38,18 @@
 import math
 
 import matplotlib.pyplot as plt
-import plotly.graph_objects as go
 import torch
 import torch.nn.functional as F
-from plotly.subplots import make_subplots
 
 import arlab
 from arlab.decoding import Temperature, sample
 from arlab.exercises import teacher_forcing as check
 from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.recipes import shakespeare
 from arlab.recipes import teacher_forcing as recipe
 from arlab.text.batches import IGNORE, ordered_windows, padded, random_windows
-from arlab.text.corpora import tiny_shakespeare
-from arlab.text.tokenizers import CharTokenizer
 from arlab.training.calibration import reliability
-from arlab.training.exposure import own_inputs
+from arlab.training.exposure import free_running
 from arlab.training.gradients import head_gradient_norms
 from arlab.training.loop import evaluate, train
 from arlab.training.losses import next_token_loss, perplexity
@@ -79,13 +78,15 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79
 #
 # $$P_\theta(X) = \prod_{t=1}^{T} P_\theta(x_t \mid x_{<t}).$$
 #
-# **Maximum likelihood** asks for the $\theta$ that makes the text we have most probable. Three steps lead to a loss. The logarithm grows with its
-# argument, so the same $\theta$ maximises $\log P_\theta(X)$; the logarithm of a product is a sum; and maximising is minimising the negative:
+# **Maximum likelihood** asks for the $\theta$ that makes the text we have most probable. Three steps lead to a loss.
+# The logarithm grows with its argument, so the same $\theta$ maximises $\log P_\theta(X)$; the logarithm of a product
+# is a sum; and maximising is minimising the negative:
 #
 # $$\arg\max_\theta P_\theta(X) = \arg\max_\theta \sum_t \log P_\theta(x_t \mid x_{<t}) = \arg\min_\theta \underbrace{-\sum_t \log P_\theta(x_t \mid x_{<t})}_{L}$$
 #
-# Write $\hat y_t$ for the model's distribution at step $t$, a vector with an entry for each token of the vocabulary. The factor that counts is its entry for the token
-# that really stands there: $P_\theta(x_t \mid x_{<t}) = \hat y_{t, x_t}$. In code, that is an index.
+# Write $\hat y_t$ for the model's distribution at step $t$, a vector with an entry for each token of the vocabulary.
+# The factor that counts is its entry for the token that really stands there:
+# $P_\theta(x_t \mid x_{<t}) = \hat y_{t, x_t}$. In code, that is an index.
 
 # %%
 letters = ["e", "h", "l", "o"]
@@ -114,14 +115,17 @@ right.set_xticks(range(5), [letters[i] for i in x.tolist()])
 plt.show()
 
 # %% [markdown]
-# *Figure: left, the five distributions as columns, the entry of the true letter framed in orange. Right, minus the logarithm of each framed entry: small where the model was nearly right, large where it was far off.*
+# *Figure: left, the five distributions as columns, the entry of the true letter framed in orange. Right, minus the
+# logarithm of each framed entry: small where the model was nearly right, large where it was far off.*
 #
 # ### The same number under another name
 #
-# The **cross-entropy** between a target distribution $q$ and a predicted one $p$ is $H(q, p) = -\sum_v q_v \log p_v$. Let $q$ be **one-hot**: 1 on the true token, 0
-# elsewhere. All terms but one vanish, and $-\log \hat y_{t,x_t}$ is left.
+# The **cross-entropy** between a target distribution $q$ and a predicted one $p$ is $H(q, p) = -\sum_v q_v \log p_v$.
+# Let $q$ be **one-hot**: 1 on the true token, 0 elsewhere. All terms but one vanish, and $-\log \hat y_{t,x_t}$ is
+# left.
 #
-# **Before you run:** `F.cross_entropy` averages unless you tell it otherwise. Lecture 000 writes a sum $\sum_t$ and says that it "averages". Which factor lies between the two?
+# **Before you run:** `F.cross_entropy` averages unless you tell it otherwise. Lecture 000 writes a sum $\sum_t$ and
+# says that it "averages". Which factor lies between the two?
 
 # %%
 one_hot = F.one_hot(x, 4).double()
@@ -130,12 +134,14 @@ print(f"F.cross_entropy, reduction='sum'     {F.cross_entropy(z, x, reduction='s
 print(f"F.cross_entropy (mean, the default)  {F.cross_entropy(z, x):.4f} = L / {len(x)}: {L / len(x):.4f}")
 
 # %% [markdown]
-# The sum is a sum, $T$ times the mean. For one text both have the same minimum. For texts of unequal length they do not, and section 4 has to decide. Training
-# code reports the mean, in **nats** per token (natural logarithm); its exponential is the **perplexity**.
+# The sum is $T$ times the mean. For one text both have the same minimum. For texts of unequal length they do
+# not, and section 4 has to decide. Training code reports the mean, in **nats** per token (natural logarithm); its
+# exponential is the **perplexity**.
 #
 # ### What the minimum looks like
 #
-# Forget contexts for a moment: a text of ten letters, and a model that is one distribution over three letters. Let gradient descent minimise the loss.
+# Forget contexts for a moment: a text of ten letters, and a model that is one distribution over three letters. Let
+# gradient descent minimise the loss.
 #
 # **Before you run:** which probabilities will it find? Will the loss reach 0?
 
@@ -165,18 +171,18 @@ plt.show()
 # %% [markdown]
 # *Figure: the loss starts at ln 3 and levels off at the entropy of the letters, not at zero.*
 #
-# It finds the frequencies .7, .2, .1. The floor is the **entropy**: what remains uncertain when you know the distribution. Text has such a floor too; nobody knows its exact value.
+# It finds the frequencies .7, .2, .1. The floor is the **entropy**: what remains uncertain when you know the
+# distribution. Text has such a floor too; nobody knows its exact value.
 #
 # ## 2. Every position predicts, and logits make the loss
 #
-# Now a model with contexts, untrained, and real text. The inputs are $x_1 \dots x_{T-1}$, the targets the same text one place further, $x_2 \dots x_T$.
+# Now a model with contexts, untrained, and real text: tiny Shakespeare, character by character. Its first nine tenths
+# are there to learn from; the rest is **held out**, to measure with. The inputs are $x_1 \dots x_{T-1}$, the targets
+# the same text one place further, $x_2 \dots x_T$.
 
 # %%
-text = tiny_shakespeare()
-tokenizer = CharTokenizer(text)
+tokenizer, learn, held_out = shakespeare.data()  # characters; ids of nine tenths of the text, and of the last tenth
 names = tokenizer.token_strings()
-ids = torch.tensor(tokenizer.encode(text))
-learn, held_out = ids[: len(ids) * 9 // 10], ids[len(ids) * 9 // 10 :]
 V, context = tokenizer.vocab_size, 64
 
 
@@ -196,10 +202,11 @@ for t in range(5):
     print(f"position {t}: reads {read!r:5} target {target!r:5} log p(target) = {log_p:.4f}")
 
 # %% [markdown]
-# One pass over 16 rows of 64 characters makes $16 \cdot 64 = 1024$ predictions, each with its own truth beside it. **All** of them enter the loss. (In generation only the
-# last position speaks, notebook 09.)
+# One pass over 16 rows of 64 characters makes $16 \cdot 64 = 1024$ predictions, each with its own truth beside it.
+# **All** of them enter the loss. (In generation only the last position speaks, notebook 09.)
 #
-# **Before you run:** we ask where the gradient of the loss with respect to the logits is not zero. At how many of the 1,024 positions?
+# **Before you run:** we ask where the gradient of the loss with respect to the logits is not zero. At how many of the
+# 1,024 positions?
 
 # %%
 probe = logits.detach().requires_grad_()
@@ -225,15 +232,19 @@ axes[0].set_ylabel("row of the batch")
 plt.show()
 
 # %% [markdown]
-# *Figure: blue where the logits receive a gradient. Left, as training does it: everywhere. Right, if only the last position counted, as it does in generation: 16 predictions for the same pass.*
+# *Figure: blue where the logits receive a gradient. Left, as training does it: everywhere. Right, if only the last
+# position counted, as it does in generation: 16 predictions for the same pass.*
 #
-# The gradient has a shape worth remembering: **what the model said minus what was true**. It pulls the truth up and pushes everything else down, in proportion to its probability.
+# The gradient has a shape worth remembering: **what the model said minus what was true**. It pulls the truth up and
+# pushes everything else down, in proportion to its probability.
 #
 # ### Why not the argmax?
 #
-# Lecture 003 compares the true token with the predicted one "as shorthand". The loss does not look at the predicted token. Take three letters, logits $0, 0$ and $s$ for the true one, and raise $s$.
+# Lecture 003 compares the true token with the predicted one "as shorthand". The loss does not look at the predicted
+# token. Take three letters, logits $0, 0$ and $s$ for the true one, and raise $s$.
 #
-# **Before you run:** at $s = 0.01$ the guess is right already. What is the loss there? What would training do if it only asked "right or wrong"?
+# **Before you run:** at $s = 0.01$ the guess is right already. What is the loss there? What would training do if it
+# only asked "right or wrong"?
 
 # %%
 s = torch.linspace(-4, 6, 201, dtype=torch.float64)
@@ -256,12 +267,21 @@ plt.show()
 # %% [markdown]
 # *Figure: the loss falls smoothly all the way; the error is a step, flat on both sides.*
 #
-# The step has slope 0 everywhere it has a slope, so nothing could be learned from it. And a right guess with probability .34 still costs about 1.1 nats. (The next input is a **looked-up embedding** of a token,
-# in training of the true one; the network never predicts an embedding, though lecture 003 draws it with a hat.)
+# The step has slope 0 everywhere it has a slope, so nothing could be learned from it. And a right guess with
+# probability .34 still costs about 1.1 nats.
 #
+# Nor does the network predict an embedding, though lecture 003 draws one with a hat. What goes in at the next position
+# is **looked up**: the row of the embedding table that belongs to the next token, in training the true one.
+
+# %%
+looked_up = model.embed_tokens(batch.inputs)  # (rows, time, d_model)
+print("each input is a row of the table:", torch.equal(looked_up, model.embed_tokens.weight[batch.inputs]))
+
+# %% [markdown]
 # ### Exercise 1: the loss
 #
-# Write it for a whole batch. Where a target equals `ignore` there is nothing to predict (padding); such positions count neither in the sum nor in the number.
+# Write it for a whole batch. Where a target equals `ignore` there is nothing to predict (padding); such positions count
+# neither in the sum nor in the number.
 
 
 # %%
@@ -293,10 +313,12 @@ print(torch.allclose(by_hand, F.cross_entropy(logits.flatten(0, 1), batch.target
 # %% [markdown]
 # ## 3. One pass or many?
 #
-# Lecture 001 calls the forward pass "token-by-token"; lecture 003 says that it happens in parallel. We count. One window of 64 characters, and three ways to get a loss from it:
+# Lecture 001 calls the forward pass "token-by-token"; lecture 003 says that it happens in parallel. We count. One
+# window of 64 characters, and three ways to get a loss from it:
 #
 # 1. **teacher forcing**: feed the whole window, read off all positions;
-# 2. **prefix by prefix**: feed $x_1$, then $x_1 x_2$, and so on, always the truth, and use the last position of each pass;
+# 2. **prefix by prefix**: feed $x_1$, then $x_1 x_2$, and so on, always the truth, and use the last position of each
+#    pass;
 # 3. **regular training**, as lecture 003 calls it: feed the model's own prediction of each token as the next input.
 #
 # **Before you run:** does teacher forcing loop over $t$? Which of the three give the same loss?
@@ -362,14 +384,22 @@ for ax, cells, title in (
 plt.show()
 
 # %% [markdown]
-# *Figure, drawn for 12 positions: blue cells are positions processed, orange dots predictions that enter the loss. Both panels have twelve dots.*
+# *Figure, drawn for 12 positions: blue cells are positions processed, orange dots predictions that enter the loss. Both
+# panels have twelve dots.*
 #
-# Teacher forcing does not loop. The inputs are all known beforehand, and the causal mask (notebook 04) keeps each position from looking ahead, so one parallel pass makes the same 64 predictions as 64 passes.
-# The third way *must* loop: what goes in at $t$ comes out at $t - 1$. Its loss differs, since it answers another question: predict the true text after having read something else. Section 9 trains that way.
+# Teacher forcing does not loop. The inputs are all known beforehand, and the causal mask (notebook 04) keeps each
+# position from looking ahead, so one parallel pass makes the same 64 predictions as 64 passes. The third way *must*
+# loop: what goes in at $t$ comes out at $t - 1$. Its loss differs, since it answers another question: predict the true
+# text after having read something else. Section 9 trains that way.
 #
 # ## 4. The right average
 #
-# Here are four lines of a play, of unequal length. To make a rectangle of them we pad on the right. A padded target is `IGNORE` ($-100$).
+# Here are four lines of a play, of unequal length. To make a rectangle of them we pad on the right. A padded target is
+# `IGNORE` ($-100$), shown as `·`. (The first character of a line is an input only: nothing stands before it to predict
+# it from.)
+#
+# **Before you run the second cell:** it averages the losses of these 127 targets in five ways. Which is the one that
+# belongs to "make the data probable"?
 
 # %%
 lines = [
@@ -392,7 +422,7 @@ print(f"sum / number of positions      {each.sum() / real.numel():.4f}  pads cou
 as_token = next_token_loss(model(ragged.inputs), ragged.targets.where(real, 0))
 print(f"pads trained on as token 0     {as_token:.4f}  pads counted in both")
 print(f"mean of the four lines' means  {(each.sum(1) / real.sum(1)).mean():.4f}  a short line's tokens weigh more")
-other_pad = ragged.inputs.where(torch.arange(ragged.inputs.size(1), device=lab.device) < real.sum(1, keepdim=True), 7)
+other_pad = ragged.inputs.where(torch.arange(real.size(1), device=lab.device) < real.sum(1, keepdim=True), 7)  # not 0
 padded_otherwise = next_token_loss(model(other_pad), ragged.targets, reduction="none").detach()
 print("with another pad symbol in the inputs, the same losses:", torch.allclose(padded_otherwise, each, atol=1e-6))
 
@@ -412,13 +442,19 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# *Figure: how much one target weighs in the loss, by line. With one sum over one number (blue) all weigh the same; with the mean of means (orange) a character of the shortest line weighs four times one of the longest.*
+# *Figure: how much one target weighs in the loss, by line. With one sum over one number (blue) all weigh the same; with
+# the mean of means (orange) a character of the shortest line weighs four times one of the longest.*
 #
-# (This model is equally ignorant everywhere, so the first and the last number of the list hardly differ yet. The gradients will.) The loss that belongs to "make the data probable" gives each token the same weight: **the sum over all targets divided by their number**. Pads add nothing to either.
+# (This model is equally ignorant everywhere, so the first and the last number of the list hardly differ yet. The
+# gradients will.) The loss that belongs to "make the data probable" gives each token the same weight: **the sum over
+# all targets divided by their number**. Pads add nothing to either. Nor does it matter which symbol pads the inputs: it
+# stands to the right of every real target, and the causal mask hides it.
 #
-# The same rule decides what happens when a batch does not fit into memory and is run in parts whose gradients add up (**accumulation**).
+# The same rule decides what happens when a batch does not fit into memory and is run in parts whose gradients add up
+# (**accumulation**).
 #
-# **Before you run:** we run the four lines one by one and average the four mean losses. Is that the gradient of the batch of four?
+# **Before you run:** we run the four lines one by one and average the four mean losses. Is that the gradient of the
+# batch of four?
 
 
 # %%
@@ -463,7 +499,8 @@ check.accumulate.solution()
 # %% [markdown]
 # ## 5. The untrained loss
 #
-# **Before you run:** an untrained model has no reason to prefer any of the 65 characters. Which loss do you expect? Write the number down.
+# **Before you run:** an untrained model has no reason to prefer any of the 65 characters. Which loss do you expect?
+# Write the number down.
 
 # %%
 windows = ordered_windows(held_out[:20_000], context, 64)
@@ -472,8 +509,10 @@ print(f"ln V = ln {V} = {math.log(V):.4f}")
 print(f"loss of the untrained model {untrained:.4f}, perplexity {perplexity(untrained):.1f}")
 
 # %% [markdown]
-# If $\hat y$ is uniform, every target costs $-\ln \frac1V = \ln V$. The model starts a little above: its initial weights give small random preferences, and preferences without knowledge only cost. **If your first
-# loss is far from $\ln V$, something is wrong** before training has begun: far above, the initial logits are too large; below, the answer leaks into the input.
+# If $\hat y$ is uniform, every target costs $-\ln \frac1V = \ln V$. The model starts a little above: its initial
+# weights give small random preferences, and preferences without knowledge only cost. **If your first loss is far from
+# $\ln V$, something is wrong** before training has begun: far above, the initial logits are too large; below, the
+# answer leaks into the input.
 #
 # **Before you run:** multiply the untrained logits by 10. They mean as little as before. What happens to the loss?
 
@@ -485,8 +524,9 @@ with torch.no_grad():
 print("  ".join(f"x{k}: {value:.2f}" for k, value in zip(scales, loud, strict=True)))
 
 # %% [markdown]
-# Confident nonsense is expensive. Between knowing nothing and a trained model lie two landmarks that counting gives us: always predict with the **frequencies** of the characters (unigram), and with the frequencies
-# *after the present character* (bigram). A model that is worse than the bigram table has not used its context yet.
+# Confident nonsense is expensive. Between knowing nothing and a trained model lie two landmarks that counting gives us:
+# always predict with the **frequencies** of the characters (unigram), and with the frequencies *after the present
+# character* (bigram). A model that is worse than the bigram table has not used its context yet.
 
 # %%
 pairs = torch.zeros(V, V).index_put((learn[:-1], learn[1:]), torch.ones(len(learn) - 1), accumulate=True) + 0.1
@@ -511,12 +551,15 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# *Figure: the loss of the untrained model against a factor on its logits. At 0 it is exactly ln V; it only rises from there. Grey lines: the three landmarks.*
+# *Figure: the loss of the untrained model against a factor on its logits. At 0 it is exactly ln V; it only rises from
+# there. Grey lines: the three landmarks.*
 #
 # ## 6. The loop
 #
-# Training repeats five lines: take a batch, compute the loss, compute its gradient, clip it, let the optimiser move the weights. Here they are. AdamW (Loshchilov and Hutter, 2019) scales each
-# weight's step by the recent size of its gradient; **clipping** shortens a gradient longer than 1, so that one odd batch cannot throw the model off.
+# Training repeats five lines: take a batch, compute the loss, compute its gradient, clip it, let the optimiser move the
+# weights. Here they are. AdamW (Loshchilov and Hutter, 2019) divides each weight's step by the recent size of its
+# gradient, so that all weights move at about the same pace; **clipping** shortens a gradient longer than 1, so that one
+# odd batch cannot throw the model off.
 
 # %%
 by_hand = new_model()
@@ -532,7 +575,8 @@ for _ in range(10):
     hand_losses.append(loss.item())
 
 # %% [markdown]
-# The library's `train` is this loop as an iterator: it hands out a `TrainStep` after each step, and the caller does what it likes with it. From the same start and the same batches it must give the same losses.
+# The library's `train` is this loop as an iterator: it hands out a `TrainStep` after each step, and the caller does
+# what it likes with it. From the same start and the same batches it must give the same losses.
 
 # %%
 from_lab = new_model()
@@ -547,10 +591,12 @@ last = steps[-1]
 print(f"step {last.step}: {last.tokens:,} targets so far, lr {last.lr}, gradient norm {last.grad_norm:.2f}")
 
 # %% [markdown]
-# For the real run two things are added. The learning rate rises during a **warm-up** (the optimiser's averages are still poor) and then falls along half a cosine; and every 100 steps the loss on **held-out** text is
-# measured.
+# For the real run three things are added. The learning rate rises during a **warm-up** (the optimiser's averages are
+# still poor) and then falls along half a cosine, to a tenth; **weight decay**, `train`'s default of 0.1, pulls the
+# matrices a little towards 0 at each step; and every 100 steps the loss on held-out text is measured.
 #
-# **Before you run:** where will the curve start? Which landmark will it pass quickly, which with effort? Run the cell and watch; hover over the curve for numbers.
+# **Before you run:** where will the curve start? Which landmark will it pass quickly, which with effort? Run the cell
+# and watch; hover over the curve for numbers.
 
 # %% tags=["nbval-ignore-output"]
 model, STEPS = new_model(), lab.scale(cpu=500, gpu=5000)
@@ -572,15 +618,20 @@ print(f"held-out loss below the bigram table's: {end < landmarks['bigram']}, bel
 # %% [markdown]
 # **Questions to answer with the controls**
 #
-# 1. Switch the smoothing off (slider to the left). How much does the loss jump from batch to batch, and does the held-out loss (dots) jump as well?
-# 2. Switch the horizontal axis to tokens. How many characters had the model read when it passed the unigram line? The bigram line?
+# 1. Switch the smoothing off (slider to the left). How much does the loss jump from batch to batch, and does the
+#    held-out loss (dots) jump as well?
+# 2. Switch the horizontal axis to tokens. How many characters had the model read when it passed the unigram line? The
+#    bigram line?
 # 3. Are the training and the held-out loss apart at the end? What would it mean if they were?
 #
 # <details><summary>Answers</summary>
 #
-# 1. By a tenth of a nat or so: each batch is another thousand characters. The held-out loss is always measured on the same text, so it moves smoothly.
-# 2. The unigram line after about twenty thousand characters, the bigram line after a bit more than a hundred thousand.
-# 3. Hardly: half a million characters were read, of a text of a million, so most of them once. A gap would mean that the model knows its training text by heart (section 8 makes that happen).
+# 1. By a tenth of a nat or so: each batch is another thousand characters. The held-out loss is always measured on the
+#    same text, so it moves smoothly.
+# 2. Read off the smoothed curve: the unigram line after about twenty thousand characters, the bigram line after some
+#    hundred and fifty thousand.
+# 3. By a few hundredths of a nat: half a million characters were read, of a text of a million, so most of them once. A
+#    gap would mean that the model knows its training text by heart (section 8 makes that happen).
 #
 # </details>
 #
@@ -593,12 +644,14 @@ for title, speaker in (("before", new_model()), ("after", model)):
     print(f"--- {title}\nROMEO:\n{tokenizer.decode(drawn.tokens())}\n")
 
 # %% [markdown]
-# Before: characters in no order. After some seconds of training: word-like groups, spaces where they belong, line breaks. The knowledge is local, as the loss says: somewhat better than a table of pairs.
+# Before: characters in no order. After some seconds of training: word-like groups, spaces where they belong, line
+# breaks. The knowledge is local, as the loss says: somewhat better than a table of pairs.
 #
 # ## 7. Where the gradient goes
 #
-# Back-propagation runs the chain rule from the loss through every layer. In the attention layers it arrives at three matrices, $W^Q$, $W^K$ and $W^V$, and within each at the rows of every head. The library keeps
-# the three in one matrix, `attn.qkv`, with $3 \cdot 4$ heads of 16 rows each. Cut its gradient accordingly.
+# Back-propagation runs the chain rule from the loss through every layer. In the attention layers it arrives at three
+# matrices, $W^Q$, $W^K$ and $W^V$, and within each at the rows of every head. The library keeps the three in one
+# matrix, `attn.qkv`, with $3 \cdot 4$ heads of 16 rows each. Cut its gradient accordingly.
 #
 # **Before you run:** in an untrained model, is the gradient of $W^V$ larger or smaller than that of $W^Q$?
 
@@ -630,7 +683,7 @@ print(
 )
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(2, 3, figsize=(9, 4), layout="constrained")
+fig, axes = plt.subplots(2, 3, figsize=(9, 3.4), layout="constrained")
 for row, (when, norms) in enumerate((("untrained", at_start), ("trained", at_end))):
     for part, name in enumerate(("$W^Q$", "$W^K$", "$W^V$")):
         ax = axes[row, part]
@@ -649,10 +702,28 @@ axes[1, 0].set_ylabel("layer")
 plt.show()
 
 # %% [markdown]
-# *Figure: gradient norms by layer (rows) and head (columns) for the three matrices, before training (top) and after (bottom); darker is larger, on a logarithmic scale.*
+# *Figure: gradient norms by layer (rows) and head (columns) for the three matrices, before training (top) and after
+# (bottom); darker is larger, on a logarithmic scale.*
 #
-# The loss reaches the values directly: $Z = AV$, so whatever $Z$ should become, $V$ can be moved there. It reaches $W^Q$ and $W^K$ only *through the attention weights*, and the gradient of a score $q \cdot k$ with respect to $q$ is $k$: while
-# keys and queries are small, as at the start, so are both gradients. First the model learns what to pass on, then where to look. The heads start alike and part ways.
+# The loss reaches the values directly: $Z = AV$, so whatever $Z$ should become, $V$ can be moved there. It reaches
+# $W^Q$ and $W^K$ only *through the attention weights*, and the gradient of a score $q \cdot k / \sqrt{d_k}$ with
+# respect to $q$ is $k / \sqrt{d_k}$: while keys and queries are small, as at the start, so are both gradients. The
+# heads start alike and part ways.
+#
+# **Before you run:** `from_lab` has made ten steps of AdamW. By how much did each of the three matrices move: $W^V$ a
+# hundred times as far?
+
+# %%
+before, after = (m.blocks[0].attn.qkv.weight.detach().view(3, -1) for m in (start, from_lab))
+moved = (after - before).norm(dim=1) / before.norm(dim=1)  # of W_Q, W_K, W_V, as a share of their size
+print(
+    "after ten steps of AdamW: " + ", ".join(f"{n} {x:.0%}" for n, x in zip(("W_Q", "W_K", "W_V"), moved, strict=True))
+)
+
+# %% [markdown]
+# All three moved about as far. Plain gradient descent would leave queries and keys where they are for a long time;
+# AdamW divides the size of the gradient out, and keeps only its direction. That is one reason why transformers are
+# trained with it.
 #
 # **Before you run:** a text of a single token. Which of the three matrices get no gradient at all?
 
@@ -667,8 +738,10 @@ for name, value in zip(("W_Q", "W_K", "W_V"), head_gradient_norms(start).amax(di
 #
 # ## 8. Overconfidence, and smoothed labels
 #
-# A model that says .9 should be right nine times out of ten. To see whether it is, sort its predictions into bins by **confidence** (the probability of its best guess) and compare, in each bin, the mean confidence with the
-# **accuracy**, the share of right guesses. The weighted mean of the gaps is the **expected calibration error**, ECE (Guo et al., 2017):
+# A model that says .9 should be right nine times out of ten. To see whether it is, sort its predictions into bins by
+# **confidence** (the probability of its best guess) and compare, in each bin, the mean confidence with the
+# **accuracy**, the share of right guesses. The weighted mean of the gaps is the **expected calibration error**, ECE
+# (Guo et al., 2017):
 #
 # $$\mathrm{ECE} = \sum_b \frac{n_b}{n}\, \bigl|\,\mathrm{accuracy}_b - \mathrm{confidence}_b\,\bigr|$$
 
@@ -690,14 +763,18 @@ print("by hand and arlab agree:", math.isclose(ece, measured.ece, abs_tol=1e-9))
 print(f"the live model, ECE below 0.05: {measured.ece < 0.05}")
 
 # %% [markdown]
-# The model of section 6 is honest: it has read half a million characters of a text of a million, most of them once, and could not learn them by heart. Cross-entropy turns into overconfidence when a model *can*: on a
-# training text that it knows, the loss goes on falling as long as the probability of the truth goes up, towards 1, and the logits towards infinity.
+# The model of section 6 is honest: it has read half a million characters of a text of a million, most of them once, and
+# could not learn them by heart. Cross-entropy turns into overconfidence when a model *can*: on a training text that it
+# knows, the loss goes on falling as long as the probability of the truth goes up, towards 1, and the logits towards
+# infinity.
 #
-# **Label smoothing** (Szegedy et al., 2016) moves the goal: the target is no longer one-hot but $q$, with a little probability on everything else,
+# **Label smoothing** (Szegedy et al., 2016) moves the goal: the target is no longer one-hot but $q$, with a little
+# probability on everything else,
 #
 # $$\mathcal L_{LS} = -\sum_t \sum_i q_i \log P_\theta(x_t = i \mid x_{<t}).$$
 #
-# Two conventions are about. Lecture 001 gives the truth $0.9$ and shares $0.1$ among the $V - 1$ others. PyTorch's `label_smoothing=e` shares $e$ among *all* $V$: the truth has $1 - e + e/V$.
+# Two conventions are about. Lecture 001 gives the truth $0.9$ and shares $0.1$ among the $V - 1$ others. PyTorch's
+# `label_smoothing=e` shares $e$ among *all* $V$: the truth has $1 - e + e/V$.
 #
 # **Before you run:** which $e$ makes them the same for $V = 65$?
 
@@ -716,17 +793,14 @@ with torch.no_grad():
     converted = next_token_loss(logits, batch.targets, label_smoothing=0.1 * V / (V - 1))
 print(f"label_smoothing = 0.1 leaves {1 - 0.1 + 0.1 / V:.6f} on the truth")
 print(f"label_smoothing = 0.1 V / (V - 1) = {0.1 * V / (V - 1):.6f} leaves {1 - 0.1:.6f}")
-print(
-    "equal to the lecture's loss:",
-    torch.allclose(lecture, converted),
-    ", with 0.1 itself:",
-    torch.allclose(lecture, same_number),
-)
+print(f"equal to the lecture's loss: {torch.allclose(lecture, converted)}", end=", ")
+print(f"with 0.1 itself: {torch.allclose(lecture, same_number)}")
 
 # %% [markdown]
 # Solve $1 - e + e/V = 0.9$ and you get $e = 0.1\,V/(V-1)$. With 65 tokens it hardly matters; with two it would double.
 #
-# **Before you run:** let the true token's logit be $s$ and all others 0. Under cross-entropy the loss falls for ever as $s$ grows. And under the smoothed one?
+# **Before you run:** let the true token's logit be $s$ and all others 0. Under cross-entropy the loss falls for ever as
+# $s$ grows. And under the smoothed one?
 
 # %%
 s = torch.linspace(0, 14, 281, dtype=torch.float64)
@@ -750,9 +824,11 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# *Figure: cross-entropy falls towards 0 without end; the smoothed loss has its lowest point at a probability of .9 and rises beyond.*
+# *Figure: cross-entropy falls towards 0 without end; the smoothed loss has its lowest point at a probability of .9 and
+# rises beyond.*
 #
-# So the two losses cannot be compared with each other: the smoothed one has a floor of .74 nats, the entropy of $q$. Compare models by the *plain* loss on held-out text.
+# So the two losses cannot be compared with each other: the smoothed one has a floor of .74 nats, the entropy of $q$.
+# Compare models by the *plain* loss on held-out text.
 #
 # ### Exercise 3: the smoothed loss
 
@@ -776,13 +852,17 @@ check.smoothed_loss.hint()
 check.smoothed_loss.solution()
 
 # %% [markdown]
-# Now the experiment. A model of 250,000 parameters gets only 10,000 characters, and reads them forty times. That takes a few minutes for three seeds, so what you see is **recorded**, from
-# `python -m arlab.recipes record_06_teacher_forcing`. Set `RUN_IT = True` to run this and the following experiments yourself.
+# Now the experiment. A slightly larger model ($d = 96$) gets only 10,000 characters, and reads them forty times. With
+# three seeds that takes a while, so what you see is **recorded**, from
+# `python -m arlab.recipes record_06_teacher_forcing`. Set `RUN_IT = True` to run this and the following experiments
+# yourself (about five minutes in all).
 #
-# **Before you run:** the smoothed model is trained *not* to put everything on the truth. Will it be right less often on new text?
+# **Before you run:** the smoothed model is trained *not* to put everything on the truth. Will it be right less often on
+# new text?
 
 # %%
 RUN_IT = False
+SOURCE = "run now" if RUN_IT else "recorded"
 
 
 def experiment(name):
@@ -797,13 +877,13 @@ for name, found in smoothing.items():
     print(f"{name:27}" + "".join(f"{column:24}" for column in columns).rstrip())
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.3), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
 for ax, (name, found), colour in zip(axes, smoothing.items(), (BLUE, ORANGE), strict=False):
     sure, hit, n = zip(*found[0]["bins"], strict=True)
     middles = [math.ceil(10 * c) / 10 - 0.05 for c in sure]  # of the bins
     ax.bar(middles, hit, 0.09, color=colour, alpha=0.75, label="accuracy")
     ax.plot([0, 1], [0, 1], color="black", ls=":", label="as right as sure")
-    ax.set(xlabel="confidence", title=f"{name} (recorded)\nECE {found[0]['ece']:.3f}", xlim=(0, 1), ylim=(0, 1))
+    ax.set(xlabel="confidence", title=f"{name} ({SOURCE})\nECE {found[0]['ece']:.3f}", xlim=(0, 1), ylim=(0, 1))
     ax.legend(frameon=False, loc="upper left")
 axes[0].set_ylabel("accuracy")
 for (name, steps), colour, style in zip(smoothing_runs.items(), (BLUE, ORANGE), ("-", "--"), strict=True):
@@ -811,24 +891,27 @@ for (name, steps), colour, style in zip(smoothing_runs.items(), (BLUE, ORANGE), 
     axes[2].plot(
         [m.step for m in marks], [m.validation_loss for m in marks], color=colour, ls=style, marker="o", label=name
     )
-axes[2].set(xlabel="step", ylabel="nats", title="held-out NLL (recorded)")
+axes[2].set(xlabel="step", ylabel="nats", title=f"held-out NLL ({SOURCE})")
 axes[2].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# *Figure: two reliability diagrams; where a bar stays below the dotted line, the model is surer than it is right. Third panel: the plain held-out loss during both runs.*
+# *Figure: two reliability diagrams; where a bar stays below the dotted line, the model is surer than it is right. Third
+# panel: the plain held-out loss during both runs.*
 #
-# In every seed smoothing takes away about a third of the gap between sure and right and lowers the held-out loss, at the same accuracy. It is no cure: the bars still lie below the line. And where data are
-# plenty (the live model above) there was nothing to cure.
+# In every seed smoothing takes away about a third of the gap between sure and right and lowers the held-out loss; the
+# accuracy stays within a point. It is no cure: the bars still lie below the line. And where data are plenty (the live
+# model above) there was nothing to cure.
 #
 # ## 9. Without the teacher
 #
-# In **regular training** (lecture 003) the model's own prediction is the next input, as it will be in generation. It sounds more honest. What happens? First, what does it look like? We feed the
-# live model its own guesses and compare the two inputs for the same targets.
+# In **regular training** (lecture 003) the model's own prediction is the next input, as it will be in generation. It
+# sounds more honest. What happens? First, what does it look like? We feed the live model its own guesses and compare
+# the two inputs for the same targets.
 
 # %% tags=["nbval-ignore-output"]
 one = next(random_windows(held_out, context, 1, lab.generator(4)))
-own = own_inputs(model, one.to(lab.device), 1.0, None, True).cpu()  # argmax fed back, position by position
+own = next(free_running(model, [one.to(lab.device)])).inputs.cpu()  # its argmax fed back, position by position
 
 
 def shown(ids):
@@ -840,23 +923,30 @@ print("its own    ", shown(own[0]))
 print("the targets", shown(one.targets[0]))
 
 # %% [markdown]
-# After the first character the model tells its own story, and the targets still tell Shakespeare's. **Before you run:** how well can *anyone* predict the targets from the middle line?
+# After the first character the model tells its own story, and the targets still tell Shakespeare's. **Before you run:**
+# how well can *anyone* predict the targets from the middle line?
 
 # %%
 many = next(random_windows(held_out, context, 64, lab.generator())).to(lab.device)
+itself = next(free_running(model, [many]))  # the same targets, its own inputs
 with torch.no_grad():
     fed_truth = next_token_loss(model(many.inputs), many.targets).item()
-    fed_own = next_token_loss(model(own_inputs(model, many, 1.0, None, True)), many.targets).item()
+    fed_own = next_token_loss(model(itself.inputs), itself.targets).item()
 print(f"loss when fed the truth below 2.3: {fed_truth < 2.3}")
 print(f"loss when fed its own words above ln V = {math.log(V):.2f}: {fed_own > math.log(V)}")
 
 # %% [markdown]
-# Worse than knowing nothing: the model trusts what it reads, and what it reads has nothing to do with the target. If you *train* like that, the best answer is to stop reading.
+# Worse than knowing nothing: the model trusts what it reads, and what it reads has nothing to do with the target. If
+# you *train* like that, the best answer is to stop reading. In code only the batches differ:
+# `train(model, free_running(model, batches), ...)`.
 #
-# Two tasks, and three runs in each (recorded): teacher forcing; regular training for **equally many steps**; and teacher forcing for **equally much compute**, that is for about as many CPU seconds
-# as regular training took (the held-out loss is measured with the truth as input in each case). The first task is Shakespeare. The second is addition: `23+45=068`, where only the three digits of the answer are asked for and fed back.
+# Two tasks, and three runs in each (recorded): teacher forcing; regular training for **equally many steps**; and
+# teacher forcing for **equally much compute**, that is for about as many CPU seconds as regular training took (the
+# held-out loss is measured with the truth as input in each case). The first task is Shakespeare. The second is
+# addition: `23+45=068`, where only the three digits of the answer are asked for and fed back.
 #
-# **Before you run:** regular training needs a pass for each position before the training pass. How much longer does a step take? And on which task will it fail?
+# **Before you run:** regular training needs a pass for each position before the training pass. How much longer does a
+# step take? And on which task will it fail?
 
 # %%
 text_runs, text_more = experiment("text")
@@ -868,64 +958,80 @@ for task, runs in (("text", text_runs), ("addition", sum_runs)):
         quality = f"{end.validation_loss:13.2f}" if task == "text" else f"{sum_more['exact'][name][-1][2]:13.1%}"
         print(f"  {name:27}{end.step:5}{end.seconds:8.1f}{end.loss:16.2f}   {quality}")
 
+# %% [markdown]
+# Here are the three runs on text, against the CPU seconds of training: **equal compute**. Switch the horizontal axis to
+# steps and you see **equal steps**; which curve is moved most? (Each recorded point is the mean over ten steps, the
+# marks are the held-out loss.)
+
 # %% tags=["nbval-ignore-output"]
-figure = make_subplots(rows=1, cols=2, subplot_titles=["equal steps", "equal compute"], shared_yaxes=True)
-looks = {"teacher forcing": (BLUE, "solid"), "regular": (ORANGE, "dash"), "teacher forcing, equal time": (SKY, "dot")}
-for column, axis in ((1, "step"), (2, "seconds")):
-    for name, steps in text_runs.items():
-        if (column, name) == (1, "teacher forcing, equal time"):
-            continue
-        colour, dash = looks[name]
-        across = [getattr(step, axis) for step in steps]
-        line = go.Scatter(x=across, y=[step.loss for step in steps], name=name, legendgroup=name)
-        line.update(line={"color": colour, "dash": dash}, showlegend=column == 2)
-        figure.add_trace(line, row=1, col=column)
-    figure.add_hline(
-        y=landmarks["unigram"], line={"color": GREY, "dash": "dot"}, annotation_text="unigram", row=1, col=column
-    )
-figure.update_xaxes(title_text="step", col=1).update_xaxes(title_text="CPU seconds of training", col=2)
-figure.update_yaxes(title_text="training loss (nats)", col=1)
-figure.update_layout(title="Shakespeare (recorded)", height=380, template="plotly_white", margin={"t": 70, "b": 50})
+unigram_of_training = -(unigram.exp() * unigram).sum().item()
+compare = TrainingCurves(title="Text: teacher forcing and regular training", x="seconds", smoothing=1)
+compare.line("entropy", unigram_of_training)
+for name, steps in text_runs.items():
+    compare.add(name.replace("teacher forcing", "forced"), steps, recorded=not RUN_IT)
+compare
 
 # %% [markdown]
-# *Figure: training loss on text against steps (left) and against CPU seconds (right). Regular training goes straight down to the unigram line and stays there; teacher forcing passes it at once.*
+# *Figure: training loss on text against CPU seconds; the dotted line is the entropy of single characters. Regular
+# training goes straight down to it and stays there; teacher forcing passes it within a second.*
+#
+# **Questions to answer with the controls**
+#
+# 1. On the axis of steps, which two curves lie on top of each other, and why not exactly?
+# 2. On the axis of seconds: at the moment when regular training ends, where are the two others?
+#
+# <details><summary>Answers</summary>
+#
+# 1. The two with teacher forcing: the same start and the same batches; only the learning rate falls later in the
+#    longer run.
+# 2. One ended long before; the other ends at about that time, at a lower loss than both.
+#
+# </details>
 
 # %%
-unigram_of_training = -(unigram.exp() * unigram).sum().item()
 stuck = text_runs["regular"][-1].loss
 print(f"regular training ends at {stuck:.2f}; the entropy of single characters is {unigram_of_training:.2f}\n")
 for name, written in text_more["texts"].items():
     print(f"{name:29} {written!r}")
 
 # %% [markdown]
-# The model fed with its own text has learned to ignore it: the loss is the entropy of single characters, and the most probable character is a space, so it writes spaces, for ever. More
-# steps do not help. (The teacher-forced ones loop too, but on words: greedy decoding does that, notebook 09.)
+# The model fed with its own text has learned to ignore it: the loss is the entropy of single characters, and the most
+# probable character is a space, so it writes spaces, for ever. The curve is flat: more steps do not help. (The
+# teacher-forced ones loop too, but on words: greedy decoding does that, notebook 09.)
 #
 # Now addition.
 
 # %% tags=["nbval-ignore-output"]
-figure = make_subplots(rows=1, cols=2, subplot_titles=["equal steps", "equal compute"], shared_yaxes=True)
-for column in (1, 2):
-    for name, points in sum_more["exact"].items():
-        if (column, name) == (1, "teacher forcing, equal time"):
-            continue
-        colour, dash = looks[name]
-        line = go.Scatter(x=[p[column - 1] for p in points], y=[p[2] for p in points], name=name, legendgroup=name)
-        line.update(line={"color": colour, "dash": dash}, mode="lines+markers", showlegend=column == 2)
-        figure.add_trace(line, row=1, col=column)
-figure.update_xaxes(title_text="step", col=1).update_xaxes(title_text="CPU seconds of training", col=2)
-figure.update_yaxes(title_text="share of exact answers", tickformat=".0%", col=1)
-figure.update_layout(title="Addition (recorded)", height=380, template="plotly_white", margin={"t": 70, "b": 50})
+looks = {"teacher forcing": (BLUE, "-"), "regular": (ORANGE, "--"), "teacher forcing, equal time": (SKY, ":")}
+fig, axes = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True, layout="constrained")
+for name, points in sum_more["exact"].items():
+    colour, style = looks[name]
+    steps, seconds, share = zip(*points, strict=True)
+    if "equal time" not in name:
+        axes[0].plot(steps, share, color=colour, ls=style, marker="o", ms=4)
+    axes[1].plot(seconds, share, color=colour, ls=style, marker="o", ms=4, label=name)
+axes[0].set(xlabel="step", ylabel="share of exact answers", title=f"equal steps ({SOURCE})")
+axes[1].set(xlabel="CPU seconds of training", title=f"equal compute ({SOURCE})")
+axes[1].legend(frameon=False, loc="lower right")
+plt.show()
+
+# %%
+for name, points in sum_more["exact"].items():
+    print(name, next((f"at 99 % after {n} steps, {s:.1f} s" for n, s, share in points if share >= 0.99), "not at 99 %"))
 
 # %% [markdown]
-# *Figure: the share of unseen sums answered exactly, against steps and against CPU seconds. Both ways of training reach the top; teacher forcing is at 99 % in less than half the seconds.*
+# *Figure: the share of unseen sums answered exactly, against steps and against CPU seconds. Both ways of training reach
+# the top; teacher forcing gets there first.*
 #
 # Why does the same procedure fail on text and work here? Ask what the target depends on:
 #
-# - In **text**, the next character depends on the characters *before it*. In regular training they are gone, replaced by the model's own, while the target still continues the original. There is nothing left to learn but frequencies.
-# - In **addition**, each digit of the answer depends on the *question*, which is never replaced. A wrong tens digit that was fed back does not change what the units digit should be.
+# - In **text**, the next character depends on the characters *before it*. In regular training they are gone, replaced
+#   by the model's own, while the target still continues the original. Only the first character of each window stays
+#   true, and it tells little about the rest. There is nothing left to learn but frequencies.
+# - In **addition**, each digit of the answer depends on the *question*, which is never replaced. A wrong tens digit
+#   that was fed back does not change what the units digit should be.
 #
-# We can measure it: how uncertain is the target, given what regular training leaves to see?
+# In numbers: how uncertain is the target, given what regular training leaves to see?
 
 # %%
 answers = {}
@@ -938,16 +1044,10 @@ print(
 print(f"text: nothing but the frequencies of characters -> {unigram_of_training:.2f} nats left")
 
 # %% [markdown]
-# And the cost? In multiplications, regular training needs one forward pass more than teacher forcing's forward and backward: 4 units instead of 3. In *time* it needs far more, since that extra pass runs
-# position by position. In the explorer below, switch the horizontal axis between steps and seconds, and see which curve is moved most. (Each
-# recorded point is the mean over ten steps.)
-
-# %% tags=["nbval-ignore-output"]
-compare = TrainingCurves(title="Text: teacher forcing and regular training", x="seconds")
-compare.line("unigram", landmarks["unigram"])
-for name, steps in text_runs.items():
-    compare.add(name.replace("teacher forcing", "forced"), steps)
-compare
+# And the cost? In multiplications, regular training needs one forward pass more than teacher forcing's forward and
+# backward: 4 units instead of 3.
+#
+# **Before you run:** will a step take 4/3 of the time? The extra pass runs position by position.
 
 # %%
 for task, runs in (("text, 63 passes more a step", text_runs), ("addition, 7 passes more", sum_runs)):
@@ -955,26 +1055,17 @@ for task, runs in (("text, 63 passes more a step", text_runs), ("addition, 7 pas
     print(f"{task:28} a step of regular training takes {b.seconds / b.step / (a.seconds / a.step):.1f} times as long")
 
 # %% [markdown]
-# **Questions**
+# The longer the text, the worse: many narrow passes cost more than one wide pass with as many multiplications. On a
+# GPU, which is made for wide passes, expect a larger factor still.
 #
-# 1. On the axis of steps, which two curves lie on top of each other, and why not exactly?
-# 2. At the moment when regular training on text ends, where are the two others?
-# 3. On a GPU, would the factor be smaller or larger?
-#
-# <details><summary>Answers</summary>
-#
-# 1. The two with teacher forcing: the same start and the same batches; only the learning rate falls later in the longer run.
-# 2. One ended long before; the other ends then, at a lower loss than both.
-# 3. Larger. A GPU is good at one wide pass and gains little on many narrow ones, which wait for each other.
-#
-# </details>
-#
-# So is teacher forcing simply right? It has a price of its own: in training the model never sees its own mistakes, in generation it does (**exposure bias**). Feeding back *some* of its own tokens is a
-# compromise; notebook 16 measures what it brings.
+# So is teacher forcing simply right? It has a price of its own: in training the model never sees its own mistakes, in
+# generation it does (**exposure bias**). Feeding back *some* of its own tokens is a compromise; notebook 16 measures
+# what it brings.
 #
 # ## 10. Loss against tokens, for several sizes
 #
-# Lecture 001 shows the training loss of LLaMA's four sizes over a trillion tokens. Here it is in miniature: five widths $d$, two layers each, one million characters (recorded).
+# Lecture 001 shows the training loss of LLaMA's four sizes over a trillion tokens. Here it is in miniature: five widths
+# $d$, two layers each, one million characters (recorded).
 #
 # **Before you run:** the largest model wins in the end. Does it lead from the start, per token? And per operation?
 
@@ -987,29 +1078,31 @@ for name, steps in size_runs.items():
     print(f"{name:9} {size_more['parameters'][name]:10,}   {steps[-1].validation_loss:13.2f}   {row}")
 
 # %% tags=["nbval-ignore-output"]
-figure = make_subplots(rows=1, cols=2, subplot_titles=["against tokens", "against compute"], shared_yaxes=True)
-colours, dashes = (GREY, PURPLE, GREEN, ORANGE, BLUE), ("dot", "dashdot", "dash", "longdash", "solid")
-for (name, steps), colour, dash in zip(size_runs.items(), colours, dashes, strict=True):
-    flops = [6 * size_more["parameters"][name] * step.tokens for step in steps]
-    for column, across in ((1, [step.tokens for step in steps]), (2, flops)):
-        line = go.Scatter(x=across, y=[step.loss for step in steps], name=name, legendgroup=name)
-        line.update(line={"color": colour, "dash": dash}, showlegend=column == 1)
-        figure.add_trace(line, row=1, col=column)
-dotted = {"color": GREY, "dash": "dot"}
-figure.add_hline(y=landmarks["bigram"], line=dotted, annotation_text="bigram", annotation_position="bottom left", col=1)
-figure.update_xaxes(type="log", dtick=1, title_text="training tokens", col=1)
-figure.update_xaxes(type="log", dtick=1, title_text="about 6 x parameters x tokens (operations)", col=2)
-figure.update_yaxes(title_text="training loss (nats)", col=1)
-figure.update_layout(title="Five sizes (recorded)", height=420, template="plotly_white", margin={"t": 70, "b": 50})
+fig, axes = plt.subplots(1, 2, figsize=(9, 3.3), sharey=True, layout="constrained")
+colours, styles = (GREY, PURPLE, GREEN, ORANGE, BLUE), (":", "-.", (0, (3, 2)), (0, (7, 2)), "-")
+for (name, steps), colour, style in zip(size_runs.items(), colours, styles, strict=True):
+    tokens, loss = [step.tokens for step in steps], [step.loss for step in steps]
+    axes[0].plot(tokens, loss, color=colour, ls=style, label=name)
+    axes[1].plot([6 * size_more["parameters"][name] * n for n in tokens], loss, color=colour, ls=style)
+axes[0].axhline(landmarks["bigram"], color=GREY, lw=0.8, zorder=0)
+axes[0].text(1e4, landmarks["bigram"] - 0.15, "bigram", color="#555555")
+axes[0].set(xscale="log", xlabel="training tokens", ylabel="training loss (nats)", title=f"against tokens ({SOURCE})")
+axes[1].set(xscale="log", xlabel="about 6 x parameters x tokens (operations)", title=f"against compute ({SOURCE})")
+axes[0].legend(frameon=False)
+plt.show()
 
 # %% [markdown]
-# *Figure: training loss of five widths, against tokens (left) and against operations (right); the horizontal axes are logarithmic.*
+# *Figure: training loss of five widths, against tokens (left) and against operations (right); the horizontal axes are
+# logarithmic.*
 #
-# What to read off? The order is the order of the sizes, from the start to the end: *per token* a larger model learns more. At the end the large ones still fall, the smallest hardly: it is nearly full. And *per operation* (about 6 for each
-# parameter and token: 2 forward, 4 backward) the order is turned round on the left: for a small budget a large model is the wrong choice, since it has hardly begun. Which size is best for which budget is what *scaling laws*
+# What to read off? The order is the order of the sizes, from the start to the end: *per token* a larger model learns
+# more. At the end the large ones still fall, the smallest hardly: it is nearly full. And *per operation* (about 6 for
+# each parameter and token: 2 forward, 4 backward) the order is turned round on the left: for a small budget a large
+# model is the wrong choice, since it has hardly begun. Which size is best for which budget is what *scaling laws*
 # describe. (All five use the same learning rate. Tuned for each, the distances would change somewhat.)
 #
-# Look at the shelf at the bigram line, too: each model learns pairs of characters first and rests there, and the larger ones then find out how to use what stands before. The live run of section 6 paused at the same height.
+# Look at the shelf at the bigram line, too: the two largest models learn pairs of characters first, rest there, and
+# then find out how to use what stands before. The live run of section 6 paused at the same height.
 #
 # ## Questions to check yourself
 #
@@ -1019,8 +1112,10 @@ figure.update_layout(title="Five sizes (recorded)", height=420, template="plotly
 #
 # <details><summary>Answer</summary>
 #
-# In training, the input at every position is the true text, never the model's own prediction; the target is the same text one place further. Two reasons. All inputs are known beforehand, so with the causal mask one parallel
-# pass trains every position (section 3). And the prefix always fits the target: a mistake at one position does not spoil the lesson of the next (section 9).
+# In training, the input at every position is the true text, never the model's own prediction; the target is the same
+# text one place further. Two reasons. All inputs are known beforehand, so with the causal mask one parallel pass trains
+# every position (section 3). And the prefix always fits the target: a mistake at one position does not spoil the lesson
+# of the next (section 9).
 #
 # </details>
 #
@@ -1028,42 +1123,54 @@ figure.update_layout(title="Five sizes (recorded)", height=420, template="plotly
 #
 # <details><summary>Answer</summary>
 #
-# The model would read its own mistakes and be asked for the continuation of something else. On text it then learns nothing but frequencies (it stuck at the unigram entropy); and each position has to wait for the one before, so a
-# step takes several times as long. Where the target does not depend on the replaced tokens, as in addition, it does learn, only more slowly.
+# The model would read its own mistakes and be asked for the continuation of something else. On text it then learns
+# nothing but frequencies (it stuck at the unigram entropy); and each position has to wait for the one before, so a step
+# takes several times as long. Where the target does not depend on the replaced tokens, as in addition, it does learn,
+# only more slowly.
 #
 # </details>
 #
-# **3.** Start from "make $P(X)$ as large as possible" and derive $L = -\sum_t \log P_\theta(x_t \mid x_{<t})$. Where does $\hat y_{t,x_t}$ come in, and where the cross-entropy? (000)
+# **3.** Start from "make $P(X)$ as large as possible" and derive $L = -\sum_t \log P_\theta(x_t \mid x_{<t})$. Where
+# does $\hat y_{t,x_t}$ come in, and where the cross-entropy? (000)
 #
 # <details><summary>Answer</summary>
 #
-# Factorise by the chain rule; take the logarithm, which does not move the maximum and turns the product into a sum; change the sign, which turns a maximum into a minimum. Each conditional is one entry of the predicted vector,
-# $\hat y_{t,x_t}$. With a one-hot target $q$, $-\sum_v q_v \log \hat y_{t,v}$ is that same entry's $-\log$: the cross-entropy.
+# Factorise by the chain rule; take the logarithm, which does not move the maximum and turns the product into a sum;
+# change the sign, which turns a maximum into a minimum. Each conditional is one entry of the predicted vector,
+# $\hat y_{t,x_t}$. With a one-hot target $q$, $-\sum_v q_v \log \hat y_{t,v}$ is that same entry's $-\log$: the
+# cross-entropy.
 #
 # </details>
 #
-# **4.** In generation only the last position's output is used. In training? And is the loss computed from the predicted tokens? (003)
+# **4.** In generation only the last position's output is used. In training? And is the loss computed from the predicted
+# tokens? (003)
 #
 # <details><summary>Answer</summary>
 #
-# In training every position's logits enter the loss. It is computed from the logits: minus the log-probability of the true token. The predicted token, the argmax, has no slope.
+# In training every position's logits enter the loss. It is computed from the logits: minus the log-probability of the
+# true token. The predicted token, the argmax, has no slope.
 #
 # </details>
 #
-# **5.** Through which matrices of an attention layer does the gradient flow, and which of them learns first? (001)
+# **5.** Through which matrices of an attention layer does the gradient flow, and which of them gets the largest
+# gradient? (001)
 #
 # <details><summary>Answer</summary>
 #
-# $W^O$, and for each head $W^V$ directly and $W^Q$, $W^K$ through the attention weights. At the start the gradient of $W^V$ is by far the largest, since the gradients of $W^Q$ and $W^K$ carry a factor of the keys and queries, which are small.
+# The output matrix $W^O$, and for each head $W^V$ directly and $W^Q$, $W^K$ through the attention weights. At the start
+# the gradient of $W^V$ is by far the largest, since the gradients of $W^Q$ and $W^K$ carry a factor of the keys and
+# queries, which are small. Under plain gradient descent $W^V$ would learn first; AdamW moves all three alike.
 #
 # </details>
 #
-# **6.** What is wrong with cross-entropy, what does label smoothing do, and how would you compare a smoothed with an unsmoothed model? (001)
+# **6.** What is wrong with cross-entropy, what does label smoothing do, and how would you compare a smoothed with an
+# unsmoothed model? (001)
 #
 # <details><summary>Answer</summary>
 #
-# It rewards ever larger logits on text that the model knows by heart, so the model becomes surer than it is right. Smoothing gives the other tokens a little of the target's mass; the optimum then lies at a finite logit. Compare
-# both by plain NLL and calibration error on held-out text: the smoothed loss itself has a floor (.74 nats for $V = 65$).
+# It rewards ever larger logits on text that the model knows by heart, so the model becomes surer than it is right.
+# Smoothing gives the other tokens a little of the target's mass; the optimum then lies at a finite logit. Compare both
+# by plain NLL and calibration error on held-out text: the smoothed loss itself has a floor (.74 nats for $V = 65$).
 #
 # </details>
 #
@@ -1075,7 +1182,8 @@ figure.update_layout(title="Five sizes (recorded)", height=420, template="plotly
 #
 # </details>
 #
-# **8.** Two batches, one of 900 targets with a mean loss of 2.0, one of 100 with 3.0. What is the loss of both together?
+# **8.** Two batches, one of 900 targets with a mean loss of 2.0, one of 100 with 3.0. What is the loss of both
+# together?
 #
 # <details><summary>Answer</summary>
 #
@@ -1085,14 +1193,20 @@ figure.update_layout(title="Five sizes (recorded)", height=420, template="plotly
 #
 # ## What to try next
 #
-# - Set `RUN_IT = True` above section 8's experiment, and change the amount of text in `arlab/recipes/teacher_forcing.py` (`ids[:10_000]`): from how many characters on does smoothing stop helping?
-# - Feed back the model's own tokens only now and then: `arlab.training.exposure.scheduled_sampling(model, batches, rate=0.2, generator=lab.generator())`. At which rate does text training break down?
-# - Train twice as long with `lr` ten times larger, and watch `grad_norm` in the explorer. What does clipping save you from?
-# - Print `head_gradient_norms` every 50 steps of the live run. When do the queries wake up?
+# - Set `RUN_IT = True` above section 8's experiment, and change the amount of text in
+#   `arlab/recipes/teacher_forcing.py` (`ids[:10_000]`): from how many characters on does smoothing stop helping?
+# - Feed back the model's own tokens only now and then:
+#   `arlab.training.exposure.scheduled_sampling(model, batches, rate=0.2, generator=lab.generator())`. At which rate
+#   does text training break down?
+# - Train twice as long with `lr` ten times larger, and watch `grad_norm` in the explorer. What does clipping save you
+#   from?
+# - Print `head_gradient_norms` every 50 steps of the live run. When does $W^Q$ catch up with $W^V$?
 #
 # ## Where the idea comes from
 #
-# Teacher forcing: Williams and Zipser (1989). Its cost, and feeding back a part: Bengio et al. (2015), *Scheduled sampling*. Label smoothing: Szegedy et al. (2016); when it helps: Müller, Kornblith and Hinton (2019).
-# Calibration: Guo et al. (2017). Clipping: Pascanu, Mikolov and Bengio (2013). AdamW: Loshchilov and Hutter (2019). Loss against tokens: Touvron et al. (2023), *LLaMA*; size against compute: Kaplan et al. (2020), Hoffmann et al. (2022).
+# Teacher forcing: Williams and Zipser (1989). Its cost, and feeding back a part: Bengio et al. (2015), *Scheduled
+# sampling*. Label smoothing: Szegedy et al. (2016); when it helps: Müller, Kornblith and Hinton (2019). Calibration:
+# Guo et al. (2017). Clipping: Pascanu, Mikolov and Bengio (2013). AdamW: Loshchilov and Hutter (2019). Loss against
+# tokens: Touvron et al. (2023), *LLaMA*; size against compute: Kaplan et al. (2020), Hoffmann et al. (2022).
 #
 # [← 05 The transformer block](05_transformer_block.ipynb) · [07 Context length →](07_context_length.ipynb)

@@ -98,8 +98,8 @@ model, tokenizer = smollm2(device=lab.device)
 fact = "The password is swordfish."
 filler = (
     " The road ran along the river, past the old mill and the field where the horses were. It had rained in the night,"
-    " and the grass was still wet. We walked for a long time without a word. At noon we sat down under a tree, ate bread"
-    " and cheese, and looked at the clouds. In the afternoon the sun came out."
+    " and the grass was still wet. We walked for a long time without a word. At noon we sat down under a tree, ate"
+    " bread and cheese, and looked at the clouds. In the afternoon the sun came out."
 )
 question = " In the evening he asked me for it, and I said: the password is"
 text_ids = torch.tensor([tokenizer.encode(fact + filler + question)], device=lab.device)  # (1, time)
@@ -188,14 +188,15 @@ small = small.to(lab.device)
 C = small.context_length
 text = tiny_shakespeare()
 held_out = torch.tensor(characters.encode(text[int(0.9 * len(text)) :]))
-N = lab.scale(cpu=192, gpu=4096)
+N = lab.scale(cpu=320, gpu=4096)
+PART = lab.scale(cpu=16, gpu=256)  # rows in one pass: few enough for the processor's own caches
 starts = torch.linspace(0, len(held_out) - C - 1, N).long()
 stretches = held_out[starts[:, None] + torch.arange(C + 1)].to(lab.device)  # (N, C + 1): the last one is the target
 
 
 def seeing(k):
     """Logits for each stretch's last character, when only the k characters before it are given."""
-    return torch.cat([small.last_logits(part[:, -1 - k : -1]) for part in stretches.split(64)])
+    return torch.cat([small.last_logits(part[:, -1 - k : -1]) for part in stretches.split(PART)])
 
 
 powers = [2**i for i in range(int(math.log2(C)) + 1)]
@@ -280,7 +281,7 @@ plt.show()
 # %%
 def losses_at_every_position(model, windows):
     """(rows, time): -ln p of every token but the first."""
-    parts = [F.cross_entropy(model(p[:, :-1]).transpose(1, 2), p[:, 1:], reduction="none") for p in windows.split(64)]
+    parts = [F.cross_entropy(model(p[:, :-1]).transpose(1, 2), p[:, 1:], reduction="none") for p in windows.split(PART)]
     return torch.cat(parts).cpu()
 
 
@@ -415,7 +416,7 @@ longer = longer.to(lab.device)
 rows = lab.scale(cpu=16, gpu=256)
 starts = torch.linspace(0, len(held_out) - 1025, rows).long()
 long_rows = held_out[starts[:, None] + torch.arange(1025)].to(lab.device)
-beyond_rows = torch.cat([losses_at_every_position(longer, part) for part in long_rows.split(8)])  # (rows, 1024)
+beyond_rows = torch.cat([losses_at_every_position(longer, part) for part in long_rows.split(4)])  # (rows, 1024)
 beyond = beyond_rows.mean(0)
 INSIDE, BEYOND = slice(64, 256), slice(512, 1024)
 print(f"mean loss at positions 65 to 256: {beyond[INSIDE].mean():.2f}, at 513 to 1,024: {beyond[BEYOND].mean():.2f}")
@@ -430,7 +431,7 @@ print(f"mean loss at positions 65 to 256: {beyond[INSIDE].mean():.2f}, at 513 to
 w = 128
 places = torch.arange(C, 1024, 32)  # input positions; the target is the next character
 last_w = torch.stack([long_rows[:, p - w + 1 : p + 2] for p in places.tolist()], dim=1).flatten(0, 1)
-logits = torch.cat([small.last_logits(part[:, :-1]) for part in last_w.split(64)])
+logits = torch.cat([small.last_logits(part[:, :-1]) for part in last_w.split(PART)])
 slid = F.cross_entropy(logits, last_w[:, -1], reduction="none").cpu()
 all_seen = beyond_rows[:, places].flatten()
 gain = all_seen - slid
@@ -439,8 +440,8 @@ print(f"gained {gain.mean():.2f} ± {gain.std() / len(gain) ** 0.5:.2f}")
 
 # %% [markdown]
 # Another way out is to slow the hands of the clock down. The base of the rotations, 10,000 here, sets how slowly the
-# slower pairs of features turn (notebook 05). With a base of 40,000 the slowest pair takes nearly four times as long: at
-# position 900 it stands where it used to stand at 245.
+# slower pairs of features turn (notebook 05). With a base of 40,000 the slowest pair takes nearly four times as long:
+# at position 900 it stands where it used to stand at 245.
 #
 # **Before you run:** nothing is trained. What will that cost inside the window, and what will it gain beyond?
 
@@ -448,7 +449,7 @@ print(f"gained {gain.mean():.2f} ± {gain.std() / len(gain) ** 0.5:.2f}")
 slower = DecoderLM(replace(longer.config, rotary_base=40_000.0)).eval()
 slower.load_state_dict(small.state_dict())
 slower = slower.to(lab.device)
-slow = torch.cat([losses_at_every_position(slower, part) for part in long_rows.split(8)]).mean(0)
+slow = torch.cat([losses_at_every_position(slower, part) for part in long_rows.split(4)]).mean(0)
 slower_by = 4 ** (1 - 2 / small.config.head_dim)  # the last pair's share of the base
 print(f"the slowest pair turns {slower_by:.2f} times more slowly: {900 / slower_by:.0f} before, 900 now")
 for name, span in (("65 to 256", INSIDE), ("513 to 1,024", BEYOND)):
@@ -478,8 +479,8 @@ plt.show()
 # %% [markdown]
 # ## 6. The price in time: counting
 #
-# The attention of one head over $T$ tokens multiplies $Q$ $(T, d_k)$ by $K^\top$, and the $T \times T$ weights $A$ by $V$.
-# A product of an $a \times b$ and a $b \times c$ matrix takes $abc$ multiplications with their additions: $2abc$
+# The attention of one head over $T$ tokens multiplies $Q$ $(T, d_k)$ by $K^\top$, and the $T \times T$ weights $A$ by
+# $V$. A product of an $a \times b$ and a $b \times c$ matrix takes $abc$ multiplications with their additions: $2abc$
 # **FLOPs**. So with $H$ heads
 #
 # $$\text{FLOPs} = H \cdot 2 \cdot 2\,T^2 d_k = 4\,T^2 H d_k .$$
@@ -553,7 +554,7 @@ print(f"half at T = {math.ceil(linear / (4 * config.layers * config.heads * conf
 
 # %% tags=["nbval-ignore-output"]
 fig, ax = plt.subplots(figsize=(8, 3.2))
-labels = {"logits": "logits", "ffn": "feed-forward", "qkv": "Q, K, V and W^O", "scores": "QKᵀ and AV"}
+labels = {"logits": "logits", "ffn": "feed-forward", "qkv": "Q, K, V and $W^O$", "scores": "QKᵀ and AV"}
 heights = {
     "logits": [parts[T]["logits"] / T for T in lengths],
     "ffn": [parts[T]["ffn"] / T for T in lengths],
@@ -760,8 +761,8 @@ for T in (64, 128, 256, 512):
 
 # %% [markdown]
 # With the fused kernel a token costs the same number of bytes at every length: memory is linear. The explicit form
-# keeps one of the three maps, the weights, in all $L$ layers on top of that: $L \cdot H \cdot T^2 \cdot 4$ bytes for each
-# row. (The five or six per cent more are the mask, a byte for each pair.)
+# keeps one of the three maps, the weights, in all $L$ layers on top of that: $L \cdot H \cdot T^2 \cdot 4$ bytes for
+# each row. (The five or six per cent more are the mask, a byte for each pair.)
 #
 # ### Exercise 2: `attention_bytes`
 #
@@ -980,6 +981,7 @@ check.token_flops.solution()
 # %% [markdown]
 # The counter agrees with the formula, on the small model:
 
+
 # %%
 def two_products(q, k, v, **_):
     """Attention without its mask: the same matrix products, in a form that the counter can see."""
@@ -1121,8 +1123,9 @@ plt.show()
 # Whatever puts more tokens into a pass makes better use of the machine: several texts at once (the square), or checking
 # several drafted tokens at once (notebook 13). And smaller numbers (bfloat16, 4 bits) are fetched sooner.
 #
-# **Before you run:** a 70-billion-parameter model in 2-byte numbers, on one machine that reads 3.35 TB a second (an H100
-# card's figure): how many tokens a second can it write for one reader, at best? Does a card with twice the FLOPs help?
+# **Before you run:** a 70-billion-parameter model in 2-byte numbers, on one machine that reads 3.35 TB a second (an
+# H100 card's figure): how many tokens a second can it write for one reader, at best? Does a card with twice the FLOPs
+# help?
 
 # %%
 reading_all = 2 * 70e9 / 3.35e12  # seconds
@@ -1233,10 +1236,11 @@ for name, run in ENCODERS.items():
 # %% [markdown]
 # ## 11. The bill for any model
 #
-# The explorer draws all of these curves for SmolLM2, and for other models by a click. Laid over them are points measured
-# in this notebook (grey while you look at other sizes): the maps of section 1's text, real caches, and the times of
-# section 8, placed at the rate of FLOPs that this machine reached there: a point above its line waited for memory. Move
-# $T$ first and watch which curve is the steepest; then the number of key/value heads, and see which curves move.
+# The explorer draws all of these curves for SmolLM2, and for other models by a click. Laid over them are points
+# measured in this notebook (grey while you look at other sizes): the maps of section 1's text, real caches, and the
+# times of section 8, placed at the rate of FLOPs that this machine reached there: a point above its line waited for
+# memory. Move $T$ first and watch which curve is the steepest; then the number of key/value heads, and see which curves
+# move.
 
 # %% tags=["nbval-ignore-output"]
 with record_attention(model) as maps:
@@ -1267,8 +1271,8 @@ CostExplorer(
 #    the tables of tokens and positions only double. So do the FLOPs at small $T$; at large $T$, where attention's
 #    $4T^2 H d_k$ decides, they come nearer to double. The attention maps stay: a map holds one number for a pair of
 #    tokens, whatever the width.
-# 2. At $T = 706$. A third of the heads makes a third of the maps, but these grow with $T^2$: the crossing moves by about
-#    $\sqrt 3$ only, to 1,282 (and a little of that is due to the weights: three wider key/value heads need more).
+# 2. At $T = 706$. A third of the heads makes a third of the maps, but these grow with $T^2$: the crossing moves by
+#    about $\sqrt 3$ only, to 1,282 (and a little of that is due to the weights: three wider key/value heads need more).
 # 3. One key/value head instead of three. Only $W_K$ and $W_V$ shrink with it.
 #
 # </details>

@@ -188,7 +188,8 @@ def test_what_was_measured_lies_where_it_was_measured(explorer, saved_page):
     assert "1.00 times the line" in hover(WORK, 256)
     press(page, slider("rate"), "Home")  # a slower machine: the points fall below their line
     assert "0.03 times the line" in hover(WORK, 256)
-    colours = """chart => { const c = document.querySelector(chart), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    colours = """chart => { const c = document.querySelector(chart);
+        const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
         const faint = getComputedStyle(document.querySelector(".arlab")).getPropertyValue("--al-faint").trim();
         const [r, g, b] = [1, 3, 5].map((at) => parseInt(faint.slice(at, at + 2), 16)); let n = 0;
         for (let i = 0; i < d.length; i += 4) if (d[i] === r && d[i + 1] === g && d[i + 2] === b) n++;

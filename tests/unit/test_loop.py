@@ -12,7 +12,7 @@ from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.language_model import Recompute
 from arlab.text.batches import IGNORE, Batch, padded, random_windows
 from arlab.training import checkpoints
-from arlab.training.loop import TrainStep, evaluate, fit, train
+from arlab.training.loop import Settings, TrainStep, evaluate, fit, make_optimizer, train
 from arlab.training.schedule import learning_rate
 
 CONFIG = DecoderConfig.gpt2(vocab_size=11, context_length=8, d_model=16, layers=2, heads=2)
@@ -71,6 +71,21 @@ def test_one_batch_of_four_is_four_of_one():
     assert abs(sum(means) / 4 - one[0].loss) > 1e-3
 
 
+def test_label_smoothing_is_in_the_loss_and_not_in_the_validation():
+    model, batch = a_model(), next(some_batches())
+    plain, smooth = (
+        F.cross_entropy(model(batch.inputs).flatten(0, 1), batch.targets.flatten(), label_smoothing=e)
+        for e in (0.0, 0.4)
+    )
+    step = fit(model, [batch], label_smoothing=0.4, lr=1e-12, validation=[batch])[0]
+    assert step.loss == pytest.approx(smooth.item(), abs=1e-6) and abs(smooth - plain) > 1e-4
+    assert step.validation_loss == pytest.approx(plain.item(), abs=1e-6)
+
+
+def test_adamw_is_fused_on_a_cpu_too():
+    assert make_optimizer(a_model(), Settings(steps=1)).defaults["fused"]
+
+
 def test_a_target_out_of_the_vocabulary_stops_before_the_weights_are_touched():
     model = a_model()
     before = weights(model)
@@ -121,32 +136,6 @@ def test_an_infinite_gradient_under_a_finite_loss_stops_too():
     assert torch.equal(weights(model), before)
 
 
-def test_stopped_by_hand_it_keeps_what_it_has(capsys, tmp_path):
-    def interrupted():
-        for number, batch in enumerate(some_batches()):
-            if number == 3:
-                raise KeyboardInterrupt
-            yield batch
-
-    model, path = a_model(), tmp_path / "run.safetensors"
-    before = weights(model)
-    steps = fit(model, interrupted(), steps=10, checkpoint=path)
-    assert len(steps) == 3 and "stopped by hand after step 3" in capsys.readouterr().out
-    assert not torch.equal(weights(model), before)
-    again = fit(a_model(), some_batches(), steps=10, checkpoint=path, resume=True)
-    assert again[0].step == 4
-
-
-def test_a_caller_who_breaks_off_leaves_a_checkpoint(tmp_path):
-    path = tmp_path / "run.safetensors"
-    steps = train(a_model(), some_batches(), steps=10, checkpoint=path)
-    for step in steps:
-        if step.step == 2:
-            break
-    steps.close()
-    assert fit(a_model(), some_batches(), steps=10, checkpoint=path, resume=True)[0].step == 3
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_resumed_training_is_as_if_it_had_not_stopped(tmp_path, dropout):
     config = DecoderConfig.gpt2(vocab_size=11, context_length=8, d_model=16, layers=2, heads=2, dropout=dropout)
@@ -177,14 +166,18 @@ def test_validation_comes_when_asked_for_and_at_the_end():
     last = fit(model, some_batches(), steps=3, validation=held_out)
     assert [s.validation_loss is not None for s in last] == [False, False, True]
     assert last[-1].validation_loss == evaluate(model, held_out)
+    mixed = fit(model, some_batches(), steps=1, validation=held_out, autocast=torch.bfloat16)[0].validation_loss
+    assert mixed == evaluate(model, held_out, autocast=torch.bfloat16) != evaluate(model, held_out)
 
 
 def test_evaluate_counts_targets_not_batches_and_turns_dropout_off():
     config = DecoderConfig.gpt2(vocab_size=11, context_length=8, d_model=16, layers=1, heads=2, dropout=0.5)
     model = DecoderLM(config, seed=0).train()
     long, short = padded([list(range(9))], pad_id=0), padded([[1, 2]], pad_id=0)
-    apart = evaluate(model, [long, short])
+    apart, graphs = evaluate(model, [long, short]), []
     model.eval()
+    model.head.register_forward_hook(lambda module, inputs, output: graphs.append(output.requires_grad))
+    assert evaluate(model, [long, short]) == apart and graphs == [False, False]  # no graph is kept for a backward pass
     losses = [F.cross_entropy(model(b.inputs)[0], b.targets[0], reduction="sum").item() for b in (long, short)]
     assert apart == pytest.approx(sum(losses) / 9, rel=1e-5)
     with pytest.raises(ValueError, match="nothing to evaluate"):

@@ -28,6 +28,7 @@ def test_stretches_lie_edge_to_edge(text, fractions):
 def test_cuts_are_exact_where_floats_are_not():
     assert [len(part) for part in split_stream(range(10), (0.7, 0.2, 0.1))] == [7, 2, 1]
     assert [len(part) for part in split_stream(range(1000), (0.8, 0.1, 0.1))] == [800, 100, 100]  # .8 + .1 > .9
+    assert [len(part) for part in split_stream(range(9), (0.5, 0.25, 0.25))] == [4, 2, 3]  # 4.5 and 6.75, rounded down
     ids = torch.arange(10)
     train, validation, test = split_stream(ids, (0.6, 0.2, 0.2))
     assert train.equal(ids[:6]) and validation.equal(ids[6:8]) and test.equal(ids[8:])
@@ -95,7 +96,9 @@ def test_duplicates_never_straddle_whatever_their_dress():
     assert where["ｆｕｌｌ ｗｉｄｔｈ"] == where["full width"] and where["cafe\u0301"] == where["café"]
 
 
-@pytest.mark.parametrize(("one", "other"), [("Die Straße", "DIE STRASSE"), ("ὁδός", "ὉΔΌΣ"), ("τέλοσ", "τέλος")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("Die Straße", "DIE STRASSE"), ("ὁδός", "ὉΔΌΣ"), ("τέλοσ", "τέλος"), ("\u0390", "\u03aa\u0301")]
+)
 def test_case_is_more_than_lower(one, other):
     assert same_text(one) == same_text(other)
 

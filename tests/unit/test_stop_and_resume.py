@@ -39,6 +39,32 @@ def interrupt_at(model, passes):
     model.blocks[-1].ffn.register_forward_hook(hook)
 
 
+def test_stopped_by_hand_it_keeps_what_it_has(capsys, tmp_path):
+    def interrupted():
+        for number, batch in enumerate(some_batches()):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield batch
+
+    model, path = DecoderLM(CONFIG, seed=0), tmp_path / "run.safetensors"
+    before = state(model)
+    steps = fit(model, interrupted(), steps=10, checkpoint=path)
+    assert len(steps) == 3 and "stopped by hand after step 3" in capsys.readouterr().out
+    assert not same(state(model), before)
+    again = fit(DecoderLM(CONFIG, seed=0), some_batches(), steps=10, checkpoint=path, resume=True)
+    assert again[0].step == 4
+
+
+def test_a_caller_who_breaks_off_leaves_a_checkpoint(tmp_path):
+    path = tmp_path / "run.safetensors"
+    steps = train(DecoderLM(CONFIG, seed=0), some_batches(), steps=10, checkpoint=path)
+    for step in steps:
+        if step.step == 2:
+            break
+    steps.close()
+    assert fit(DecoderLM(CONFIG, seed=0), some_batches(), steps=10, checkpoint=path, resume=True)[0].step == 3
+
+
 @pytest.mark.parametrize("changes", [{"dropout": 0.3}, {"norm": "batch"}])
 def test_interrupted_inside_a_pass_it_is_the_model_of_the_step_before(changes, tmp_path):
     """Half a pass has drawn its dropout and moved BatchNorm's averages: resumed, the run must not notice."""
@@ -72,13 +98,16 @@ def test_nan_gets_into_no_average_either():
     assert same(state(model), kept) and all(tensor.isfinite().all() for tensor in kept.values())
 
 
-def test_a_wrong_batch_late_in_a_run_loses_nothing(tmp_path):
+@pytest.mark.parametrize("fault", ["target", "file"])
+def test_a_wrong_batch_late_in_a_run_loses_nothing(fault, tmp_path):
     def spoiled():
         for number, (inputs, targets) in enumerate(some_batches(), start=1):
+            if number == 4 and fault == "file":
+                raise OSError("the share with the texts has gone")
             yield Batch(inputs, targets + 11 if number == 4 else targets)
 
     path = tmp_path / "run.safetensors"
-    with pytest.raises(ValueError, match="targets must lie between 0 and 10"):
+    with pytest.raises((ValueError, OSError), match="targets must lie between 0 and 10|has gone"):
         fit(DecoderLM(CONFIG, seed=0), spoiled(), steps=9, checkpoint=path)
     assert fit(DecoderLM(CONFIG), some_batches(), steps=9, checkpoint=path, resume=True)[0].step == 4
 
