@@ -149,12 +149,11 @@ for s, u in ((3, 5), (63, 65), (101, 103), (63, 64), (64, 96), (10, 42)):
     print(f"binary digits: {binary[s] @ binary[u]:4.0f}")
 
 # %% tags=["nbval-ignore-output"]
-fig, (left, middle, right) = plt.subplots(1, 3, figsize=(10.1, 3.4), layout="constrained", width_ratios=[0.5, 1.5, 1.3])
+fig, (left, middle, right) = plt.subplots(1, 3, figsize=(9.4, 3.1), layout="constrained", width_ratios=[0.5, 1.5, 1.3])
 left.imshow(bits, cmap="Greys", aspect="auto", interpolation="nearest")
 left.set(title="binary", xlabel="digit", ylabel="position", xticks=range(4))
-image = middle.imshow(clock[:48], cmap="RdBu", aspect="auto", interpolation="nearest", vmin=-1, vmax=1)
-middle.set(title="sinusoids, d = 64", xlabel="feature (sin, cos, sin, cos, ...)", ylabel="position")
-fig.colorbar(image, ax=middle)
+middle.imshow(clock[:40], cmap="RdBu", aspect="auto", interpolation="nearest", vmin=-1, vmax=1)
+middle.set(title="sinusoids, d = 64 (-1 red, 1 blue)", xlabel="feature (sin, cos, sin, cos, ...)", ylabel="position")
 for table, name, colour in ((clock, "sinusoids", BLUE), (binary, "binary digits", ORANGE)):
     similarity = table @ table[64] / (table[64] @ table[64])
     right.plot(similarity, color=colour, label=name)
@@ -388,7 +387,7 @@ with torch.no_grad():
 fig, axes = plt.subplots(1, 2, figsize=(6.6, 1.9), layout="constrained", sharey=True)
 for ax, (name, change) in zip(axes, changes.items(), strict=True):
     ax.imshow(change, cmap="RdBu", aspect="auto", interpolation="nearest", vmin=-0.5, vmax=0.5)
-    ax.set(title=f"change in the output of {name}", xlabel="feature", yticks=range(6))
+    ax.set(title=f"change in the output of {name}", xlabel="feature", xticks=range(0, 16, 5), yticks=range(6))
 axes[0].set_ylabel("place")
 plt.show()
 
@@ -470,7 +469,7 @@ print("without the sum: each doubling of the depth is worse:  ", errors[False] =
 print("with the sum:    16 layers have an error below 0.1:    ", errors[True][-1] < 0.1)
 
 # %% tags=["nbval-ignore-output"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.1), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.5, 2.9), layout="constrained")
 left.plot(identity, color=ORANGE, label="one layer, f(x) = x")
 left.plot(nothing, color=BLUE, label="one layer, g(x) = 0")
 left.set(xlabel="training step", ylabel="mean squared error", yscale="log", title="two tasks for the same layer")
@@ -576,7 +575,7 @@ for layer in range(13):
     h = h + branch(h, generator)
 
 # %% tags=["nbval-ignore-output"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.1), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.5, 2.9), layout="constrained")
 for (name, found), colour in zip(grown.items(), (ORANGE, GREEN, BLUE), strict=True):
     left.plot(found, color=colour, label=name)
 left.set(xlabel="layer", ylabel="deviation of the stream", yscale="log", title="sums")
@@ -917,14 +916,15 @@ seen = {name: look(recipe.deep_model(24, **choices)) for name, choices in varian
 print(f"ln 65 = {math.log(65):.2f}")
 print("                   loss     stream, first and last     gradient, first and last    alike, last")
 for name, (loss, stream, gradient, alike) in seen.items():
+    at_first = f"{loss:.2f}" if loss < 100 else f"{loss:.1e}"
     print(
-        f"{name:13s} {loss:9.3g}    {stream[0]:9.0e} {stream[-1]:12.0e} {gradient[0]:12.0e} {gradient[-1]:12.0e}",
+        f"{name:13s} {at_first:>9s}    {stream[0]:9.0e} {stream[-1]:12.0e} {gradient[0]:12.0e} {gradient[-1]:12.0e}",
         end="",
     )
     print(f"   {alike[-1]:12.2f}")
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.1), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(9.8, 2.9), layout="constrained")
 titles = ("size of the stream", "gradient at the stream", "likeness of two tokens")
 for ax, title, which in zip(axes, titles, (1, 2, 3), strict=True):
     for (name, found), colour, dash in zip(
@@ -1039,7 +1039,7 @@ again, _ = recipe.warmup_seeds() if RUN_IT else recipe.recorded("warm-up seeds")
 print("12 blocks, post-LN, other first weights:", {name: round(records[-1].loss, 2) for name, records in again.items()})
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.1), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(9.8, 2.9), layout="constrained", sharey=True)
 for ax, depth in zip(axes, recipe.DEPTHS, strict=True):
     for where, colour in (("post", ORANGE), ("pre", BLUE)):
         for warm, dash in (("", "-"), (", warm-up", "--")):

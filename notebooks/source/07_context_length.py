@@ -424,11 +424,11 @@ print(f"mean loss at positions 65 to 256: {beyond[INSIDE].mean():.2f}, at 513 to
 # %% [markdown]
 # It never saw such angles, nor so many keys to divide its attention among. No error, no warning: just a worse model.
 #
-# The simple way out is a **sliding window**: at each step give the model the last 128 tokens only, and count positions
+# The simple way out is a **sliding window**: at each step give the model the last 64 tokens only, and count positions
 # from the window's start. Here for every 32nd target beyond the trained length, and the same targets for both:
 
 # %%
-w = 128
+w = 64
 places = torch.arange(C, 1024, 32)  # input positions; the target is the next character
 last_w = torch.stack([long_rows[:, p - w + 1 : p + 2] for p in places.tolist()], dim=1).flatten(0, 1)
 logits = torch.cat([small.last_logits(part[:, :-1]) for part in last_w.split(PART)])
@@ -471,7 +471,7 @@ plt.show()
 # *Loss in groups of 32 positions, for a model trained on 256 positions and run on 1,024. Orange: as it is. Green: with
 # slower rotations. Blue: as it is, behind a sliding window.*
 #
-# A window of 128 loses next to nothing here (section 2), and it **forgets**: what has left it is gone. Section 1 showed
+# A window of 64 loses next to nothing here (section 2), and it **forgets**: what has left it is gone. Section 1 showed
 # it: behind a window of 64 tokens the password is as unlikely as any odd word. Slower angles forget nothing, and with
 # some more training on long texts they are how models such as Llama 3.1 came to their windows (position interpolation
 # slows all pairs alike, a larger base the slow ones most; both 2023).

@@ -1,5 +1,7 @@
 """What the model is fed: at rate 0 the truth, at rate 1 what its own decoder would write, in between some of each."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -30,6 +32,8 @@ def test_at_rate_0_training_is_teacher_forcing_exactly():
     expected = fit(forced, windows(), steps=4, lr=1e-2)
     steps = fit(scheduled, scheduled_sampling(scheduled, windows(), 0.0), steps=4, lr=1e-2)
     assert [s.loss for s in steps] == [s.loss for s in expected]
+    batch = next(windows())
+    assert next(scheduled_sampling(forced, [batch], 0.0)).inputs is batch.inputs  # at no cost, and without a draw
 
 
 def test_free_running_feeds_what_greedy_decoding_writes():
@@ -38,6 +42,12 @@ def test_free_running_feeds_what_greedy_decoding_writes():
     written = greedy(model, batch.inputs[:, :1], max_new_tokens=8).ids[:, 0]
     assert torch.equal(fed.inputs, torch.cat([batch.inputs[:, :1], written], dim=1))
     assert torch.equal(fed.targets, batch.targets)
+
+
+def test_what_the_model_says_is_said_without_dropout():
+    model, batch = DecoderLM(replace(CONFIG, dropout=0.5), seed=0).train(), next(windows())
+    fed = next(free_running(model, [batch])).inputs
+    assert model.training and torch.equal(fed, next(free_running(a_model(), [batch])).inputs)
 
 
 def test_free_running_with_a_generator_draws_from_the_model():

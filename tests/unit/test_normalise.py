@@ -45,6 +45,7 @@ def test_by_hand():
     assert normalise("a\r\nb\rc\u2028d\n\ne") == "a\nb\nc\nd\n\ne"
     assert normalise("a\r\nb", newlines=False) == "a\r\nb"
     assert normalise("À la FÊTE", lower=True) == "à la fête"
+    assert normalise("\u03aa\u0301", lower=True) == "\u0390", "two characters, whose small letters are one"
     assert normalise("À la fête, 한글", strip_accents=True) == "A la fete, 한글"
     assert normalise("a  b\t\u00a0c \n\n  d", collapse_spaces=True) == "a b c \n\n d"
 

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from arlab.text.batches import shifted
+from arlab.training import loop
 from arlab.training.processes import Processes, start
 
 TRAINING = """
@@ -94,6 +96,15 @@ def test_a_process_without_a_row_gets_one_that_counts_for_nothing():
     assert Processes(1, 3).part(batch).inputs.tolist() == [[4, 5]]
     rest = Processes(2, 3).part(batch)
     assert rest.inputs.shape == (1, 2) and rest.tokens == 0
+
+
+def test_the_first_process_alone_writes(tmp_path: Path):
+    model = torch.nn.Linear(2, 2)
+    settings = loop.Settings(steps=1, checkpoint=tmp_path / "run.safetensors")
+    optimizer, record = loop.make_optimizer(model, settings), loop.TrainStep(1, 0.0, 1, 0.1, 0.0, 0.0)
+    for rank, written in ((1, False), (0, True)):
+        loop._save(model, optimizer, Processes(rank, 2), settings, record, 1)
+        assert settings.checkpoint.exists() == written
 
 
 FAILING = """

@@ -97,7 +97,8 @@ def test_duplicates_never_straddle_whatever_their_dress():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("Die Straße", "DIE STRASSE"), ("ὁδός", "ὉΔΌΣ"), ("τέλοσ", "τέλος"), ("\u0390", "\u03aa\u0301")]
+    ("one", "other"),
+    [("Die Straße", "DIE STRASSE"), ("ὁδός", "ὉΔΌΣ"), ("τέλοσ", "τέλος"), ("\u0390", "\u03aa\u0301"), ("㎐", "hz")],
 )
 def test_case_is_more_than_lower(one, other):
     assert same_text(one) == same_text(other)
