@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from arlab.nn.language_model import LanguageModel, checked_ids
+from arlab.nn.language_model import LanguageModel, checked_ids, model_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +74,6 @@ def read_prompts(
 def check_new_tokens(max_new_tokens: int) -> None:
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, Integral) or max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens!r}; it must be an integer of 0 or more")
-
-
-def model_device(model: LanguageModel) -> torch.device:
-    """Where the model's parameters are; the CPU for a model that has none (a table, a tree)."""
-    parameters = getattr(model, "parameters", None)
-    first = next(iter(parameters()), None) if callable(parameters) else None
-    return torch.device("cpu") if first is None else first.device
 
 
 def _rows(prompt, mask: Tensor | None) -> list[list[int]]:

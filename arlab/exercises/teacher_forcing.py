@@ -441,51 +441,45 @@ def _smoothed_diagnosis(answer, logits, targets, rest):
     expected = float(smoothed_by_parts(logits, targets, rest))
     if math.isclose(answer, expected, rel_tol=CLOSE):
         return None
-    vocab, log_p = logits.size(-1), logits.log_softmax(-1)
+    vocab = logits.size(-1)
     own = -_nll(logits, targets)
-    others = log_p.sum(-1) - own
-    p = own.exp()
-    mistakes = [
+    others = logits.log_softmax(-1).sum(-1) - own
+    epsilon = rest * (vocab - 1) / vocab
+    share = rest / (vocab - 1)
+    targets_taken = [  # (words, q of the truth, q of each other token)
         (
-            f"that is torch's smoothing: it leaves {1 - rest + rest / vocab:.3f} on the truth. Here the truth gets "
+            f"that is torch's smoothing: it leaves {1 - epsilon:.3f} on the truth. Here the truth gets "
             f"{1 - rest:.1f} and the other {vocab - 1} tokens share {rest}.",
-            -(1 - rest) * own - rest / vocab * log_p.sum(-1),
+            1 - epsilon,
+            rest / vocab,
         ),
-        (
-            f"each of the other tokens got {rest}; they share it: rest / (V - 1) for each.",
-            -(1 - rest) * own - rest * others,
-        ),
-        (
-            f"your distribution sums to {1 - rest + rest * (vocab - 1) / vocab:.3f}: there are V - 1 other tokens.",
-            -(1 - rest) * own - rest / vocab * others,
-        ),
+        (f"each of the other tokens got {rest}; they share it: rest / (V - 1) for each.", 1 - rest, rest),
+        (f"your distribution sums to {1 - rest + epsilon:.3f}: there are V - 1 other tokens.", 1 - rest, rest / vocab),
         (
             "your distribution sums to more than 1: rest / (V - 1) belongs to the others alone.",
-            -(1 - rest) * own - rest / (vocab - 1) * log_p.sum(-1),
+            1 - rest + share,
+            share,
         ),
-        ("that is the loss without smoothing.", -own),
-        ("you always share 0.1; share `rest`.", -0.9 * own - 0.1 / (vocab - 1) * others),
-        ("the truth and the rest are swapped.", -rest * own - (1 - rest) / (vocab - 1) * others),
-        ("the others are left out: they got rest as a target, so their log-probabilities count.", -(1 - rest) * own),
+        ("that is the loss without smoothing.", 1, 0),
+        ("you always share 0.1; share `rest`.", 0.9, 0.1 / (vocab - 1)),
+        ("the truth and the rest are swapped.", rest, (1 - rest) / (vocab - 1)),
+        ("the others are left out: they got rest as a target, so their log-probabilities count.", 1 - rest, 0),
+    ]
+    mistakes = [(words, -(truth * own + other * others).mean()) for words, truth, other in targets_taken]
+    mistakes += [
         (
             "you smoothed the model's probabilities; smooth the target, and take the cross-entropy with it.",
-            -((1 - rest) * p + rest / (vocab - 1) * (1 - p)).log(),
+            -((1 - rest) * own.exp() + share * (1 - own.exp())).log().mean(),
+        ),
+        ("you returned the sum; take the mean over all positions.", expected * targets.numel()),
+        ("that is a mean over the vocabulary too; sum over it.", expected / vocab),
+        ("the sign is wrong.", -expected),
+        (
+            "the conversion goes the other way: torch's epsilon is larger than rest, not smaller.",
+            F.cross_entropy(logits.mT, targets, label_smoothing=epsilon),
         ),
     ]
-    epsilon = rest * (vocab - 1) / vocab
-    says = _named(
-        answer,
-        [(says, each.mean()) for says, each in mistakes]
-        + [
-            ("you returned the sum; take the mean over all positions.", expected * targets.numel()),
-            ("that is a mean over the vocabulary too; sum over it.", expected / vocab),
-            ("the sign is wrong.", -expected),
-            (
-                "the conversion goes the other way: torch's epsilon is larger than rest, not smaller.",
-                F.cross_entropy(logits.mT, targets, label_smoothing=epsilon),
-            ),
-        ],
-    )
+    says = _named(answer, mistakes)
     return says or f"V = {vocab}, rest = {rest}: the loss is {expected:.4f}, you returned {answer:.4f}."
 
 

@@ -92,6 +92,13 @@ def eval_mode(model: Callable) -> Iterator[None]:
             module.training = mode
 
 
+def model_device(model: Any) -> torch.device:
+    """Where the model's parameters are; the CPU for a model that has none (a table, a tree)."""
+    parameters = getattr(model, "parameters", None)
+    first = next(iter(parameters()), None) if callable(parameters) else None
+    return torch.device("cpu") if first is None else first.device
+
+
 def checked_ids(ids: Tensor, model: LanguageModel) -> Int[Tensor, "rows time"]:
     """ids as they are, or an error that names the first one out of range.
 

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from arlab.decoding.prompts import model_device
 from arlab.decoding.sampling import draw
-from arlab.nn.language_model import LanguageModel, eval_mode, last_logits
+from arlab.nn.language_model import LanguageModel, eval_mode, last_logits, model_device
 from arlab.text.batches import Batch
 
 Rate = float | Callable[[int], float]

@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from arlab.decoding.prompts import model_device
-from arlab.nn.language_model import eval_mode
+from arlab.nn.language_model import eval_mode, model_device
 from arlab.text.batches import Batch
 from arlab.training import checkpoints
 from arlab.training.losses import check_targets, next_token_loss

@@ -40,6 +40,7 @@ import math
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from plotly.subplots import make_subplots
 
 import arlab
 from arlab.decoding import Temperature, sample
@@ -1001,6 +1002,10 @@ for name, written in text_more["texts"].items():
 #
 # Now addition.
 
+# %%
+for name, points in sum_more["exact"].items():
+    print(name, next((f"at 99 % after {n} steps, {s:.1f} s" for n, s, share in points if share >= 0.99), "not at 99 %"))
+
 # %% tags=["nbval-ignore-output"]
 looks = {"teacher forcing": (BLUE, "-"), "regular": (ORANGE, "--"), "teacher forcing, equal time": (SKY, ":")}
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True, layout="constrained")
@@ -1014,10 +1019,6 @@ axes[0].set(xlabel="step", ylabel="share of exact answers", title=f"equal steps 
 axes[1].set(xlabel="CPU seconds of training", title=f"equal compute ({SOURCE})")
 axes[1].legend(frameon=False, loc="lower right")
 plt.show()
-
-# %%
-for name, points in sum_more["exact"].items():
-    print(name, next((f"at 99 % after {n} steps, {s:.1f} s" for n, s, share in points if share >= 0.99), "not at 99 %"))
 
 # %% [markdown]
 # *Figure: the share of unseen sums answered exactly, against steps and against CPU seconds. Both ways of training reach
@@ -1078,22 +1079,26 @@ for name, steps in size_runs.items():
     print(f"{name:9} {size_more['parameters'][name]:10,}   {steps[-1].validation_loss:13.2f}   {row}")
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.3), sharey=True, layout="constrained")
-colours, styles = (GREY, PURPLE, GREEN, ORANGE, BLUE), (":", "-.", (0, (3, 2)), (0, (7, 2)), "-")
-for (name, steps), colour, style in zip(size_runs.items(), colours, styles, strict=True):
-    tokens, loss = [step.tokens for step in steps], [step.loss for step in steps]
-    axes[0].plot(tokens, loss, color=colour, ls=style, label=name)
-    axes[1].plot([6 * size_more["parameters"][name] * n for n in tokens], loss, color=colour, ls=style)
-axes[0].axhline(landmarks["bigram"], color=GREY, lw=0.8, zorder=0)
-axes[0].text(1e4, landmarks["bigram"] - 0.15, "bigram", color="#555555")
-axes[0].set(xscale="log", xlabel="training tokens", ylabel="training loss (nats)", title=f"against tokens ({SOURCE})")
-axes[1].set(xscale="log", xlabel="about 6 x parameters x tokens (operations)", title=f"against compute ({SOURCE})")
-axes[0].legend(frameon=False)
-plt.show()
+titles = [f"against tokens ({SOURCE})", f"against compute ({SOURCE})"]
+fig = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=titles)
+colours, dashes = (GREY, PURPLE, GREEN, ORANGE, BLUE), ("dot", "dashdot", "dash", "longdash", "solid")
+for (name, steps), colour, dash in zip(size_runs.items(), colours, dashes, strict=True):
+    tokens, loss = [step.tokens for step in steps], [round(step.loss, 4) for step in steps]
+    operations = [6 * size_more["parameters"][name] * n for n in tokens]
+    drawn = {"y": loss, "name": name, "mode": "lines", "line": {"color": colour, "dash": dash}, "legendgroup": name}
+    fig.add_scatter(x=tokens, **drawn, row=1, col=1)
+    fig.add_scatter(x=operations, **drawn, showlegend=False, row=1, col=2)
+line = {"dash": "dot", "width": 1}
+fig.add_hline(landmarks["bigram"], line=line, annotation={"text": "bigram", "xanchor": "left", "x": 0}, row=1, col=1)
+fig.update_xaxes(type="log", title="training tokens", row=1, col=1)
+fig.update_xaxes(type="log", title="about 6 x parameters x tokens (operations)", row=1, col=2)
+fig.update_yaxes(title="training loss (nats)", row=1, col=1)
+fig.update_layout(template="simple_white", width=900, height=380, margin={"t": 40, "b": 60}, hovermode="closest")
+fig.show()
 
 # %% [markdown]
 # *Figure: training loss of five widths, against tokens (left) and against operations (right); the horizontal axes are
-# logarithmic.*
+# logarithmic. Point at a curve to read it, click on a width to hide it, drag to enlarge.*
 #
 # What to read off? The order is the order of the sizes, from the start to the end: *per token* a larger model learns
 # more. At the end the large ones still fall, the smallest hardly: it is nearly full. And *per operation* (about 6 for

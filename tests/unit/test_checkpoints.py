@@ -129,6 +129,20 @@ def test_a_full_disk_loses_neither_the_former_checkpoint_nor_the_model(tmp_path,
     assert again[0].step == 3
 
 
+def test_the_new_file_comes_into_its_place_in_one_move(tmp_path, monkeypatch):
+    """On Windows the move fails while another program reads the file; the old one must be whole then."""
+    path = save_model(tmp_path / "model.safetensors", DecoderLM(CONFIG, seed=0))
+    former = path.read_bytes()
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(model_file.os, "replace", refused)
+    with pytest.raises(OSError, match="Permission denied.*; the file that was there is untouched"):
+        save_model(path, DecoderLM(CONFIG, seed=1))
+    assert path.read_bytes() == former and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="could not write .*; nothing was left behind"):

@@ -262,6 +262,7 @@ def test_learning_rate_by_hand():
     rates = [learning_rate(step, **settings) for step in range(1, 11)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0] and rates[6] == pytest.approx(0.6) and rates[9] == pytest.approx(0.2)
     assert learning_rate(10, steps=10, lr=1.0) == pytest.approx(0.1)
+    assert learning_rate(3, steps=3, lr=1.0, warmup=3) == 1.0  # nothing but warm-up
     assert learning_rate(7, steps=None, lr=1.0, schedule="constant") == 1.0
 
 

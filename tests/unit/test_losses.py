@@ -56,6 +56,13 @@ def test_padding_adds_nothing_to_sum_or_number():
     torch.testing.assert_close(next_token_loss(logits, padded, reduction="sum") / kept.sum(), expected)
 
 
+def test_another_ignore_index_is_honoured_everywhere():
+    logits, targets = example()
+    targets[1] = -1
+    expected = F.cross_entropy(logits[[0, 2]].flatten(0, 1), targets[[0, 2]].flatten())
+    torch.testing.assert_close(next_token_loss(logits, targets, ignore_index=-1), expected)
+
+
 def test_logits_of_padding_get_no_gradient():
     logits, targets = example()
     logits.requires_grad_()

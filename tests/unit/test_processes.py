@@ -108,6 +108,7 @@ def test_the_first_process_alone_writes(tmp_path: Path):
 
 
 FAILING = """
+import os
 import torch
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.text.batches import random_windows
@@ -123,8 +124,8 @@ batches = random_windows(torch.arange(200) % 11, 8, 4, torch.Generator().manual_
 try:
     fit(model, batches, steps=3)
 except FloatingPointError as error:
-    print("RESULT", f'"{str(error)[:6]}"')
-processes.stop()
+    print("RESULT", f'"{str(error)[:6]}"', flush=True)
+os._exit(0)  # gloo's threads may abort a process whose neighbour has left first; that is not what is tested
 """
 
 
