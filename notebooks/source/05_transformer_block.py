@@ -268,7 +268,7 @@ print(
 )
 
 # %% tags=["nbval-ignore-output"]
-fig, ax = plt.subplots(figsize=(8.2, 2.9), layout="constrained")
+fig, ax = plt.subplots(figsize=(7.8, 2.7), layout="constrained")
 colours, dashes = ("0.4", ORANGE, GREEN, PINK, BLUE), (":", "--", "-.", "-", "-")
 for (name, records), colour, dash in zip(by_code.items(), colours, dashes, strict=True):
     ax.plot([r.step for r in records], [r.loss for r in records], dash, color=colour, label=name, linewidth=2)
@@ -924,7 +924,7 @@ for name, (loss, stream, gradient, alike) in seen.items():
     print(f"   {alike[-1]:12.2f}")
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(1, 3, figsize=(9.8, 2.9), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(9.5, 2.8), layout="constrained")
 titles = ("size of the stream", "gradient at the stream", "likeness of two tokens")
 for ax, title, which in zip(axes, titles, (1, 2, 3), strict=True):
     for (name, found), colour, dash in zip(
@@ -1039,7 +1039,7 @@ again, _ = recipe.warmup_seeds() if RUN_IT else recipe.recorded("warm-up seeds")
 print("12 blocks, post-LN, other first weights:", {name: round(records[-1].loss, 2) for name, records in again.items()})
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(1, 3, figsize=(9.8, 2.9), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(9.5, 2.8), layout="constrained", sharey=True)
 for ax, depth in zip(axes, recipe.DEPTHS, strict=True):
     for where, colour in (("post", ORANGE), ("pre", BLUE)):
         for warm, dash in (("", "-"), (", warm-up", "--")):

@@ -925,7 +925,7 @@ check.cache_bytes.hint()
 check.cache_bytes.solution()
 
 # %% [markdown]
-# For four published models, at their full window, in 2 bytes a number. The parameter count tells that the configs are
+# For five published models, at their full window, in 2 bytes a number. The parameter count tells that the configs are
 # right.
 #
 # **Before you run:** GPT-3 with its 2,048 tokens, Llama 3.1 8B with its 131,072: which cache is larger for one text?
@@ -1066,7 +1066,8 @@ plt.show()
 
 # %% [markdown]
 # *Time of one new token against the tokens before it. Dashed: the roofline, from two rates measured on one matrix and
-# the counts of `costs`. The points have its shape and lie above it: real passes do neither thing at full speed.*
+# the counts of `costs`. The points have its shape and mostly lie above it: a real pass seldom does either thing at full
+# speed.*
 #
 # The two curves leave each other where computing overtakes fetching: at the number of tokens printed above, of the
 # order of ten on one CPU core; on a large GPU a few hundred, with the bfloat16 that it is made for. Below that a cache
@@ -1261,8 +1262,8 @@ CostExplorer(
 # **Questions to answer by moving it**
 #
 # 1. Choose *small GPT* and double `d_model`. Which curves double, which quadruple, which stay?
-# 2. SmolLM2 again, in float32: at which $T$ do the attention maps of one row outweigh the weights? With 3 heads instead
-#    of 9, will it be three times as far?
+# 2. SmolLM2 again: at which $T$ do the attention maps of one row outweigh the weights? With 3 heads instead of 9, will
+#    it be three times as far?
 # 3. Which single change makes SmolLM2's cache three times smaller and leaves the weights nearly as they are?
 #
 # <details><summary>Answers</summary>
@@ -1272,7 +1273,8 @@ CostExplorer(
 #    $4T^2 H d_k$ decides, they come nearer to double. The attention maps stay: a map holds one number for a pair of
 #    tokens, whatever the width.
 # 2. At $T = 706$. A third of the heads makes a third of the maps, but these grow with $T^2$: the crossing moves by
-#    about $\sqrt 3$ only, to 1,282 (and a little of that is due to the weights: three wider key/value heads need more).
+#    about $\sqrt 3$ only, to 1,223 (1,282 if the key/value heads stay three: wider ones, which make the weights
+#    larger).
 # 3. One key/value head instead of three. Only $W_K$ and $W_V$ shrink with it.
 #
 # </details>
