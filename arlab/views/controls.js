@@ -21,14 +21,16 @@ const arlabControls = (self, { h, undo, painters }) => {
     const range = h("input", { type: "range", id, min: 0, max: stops.length - 1, step: 1, title,
       "data-lm-suppress-shortcuts": "true", dataset: { trait },
       oninput: () => change(stored(stops[Number(range.value)])), ondblclick: () => change(home()) });
+    const commit = () => {
+      const value = (parse ?? Number)(field.value.trim());
+      if (value === undefined || Number.isNaN(value)) field.setAttribute("aria-invalid", "true");
+      else { field.removeAttribute("aria-invalid"); change(value); }
+      field.value = format(model.get(trait));
+    };
+    // JupyterLab keeps Enter to itself, and the browser then sends no change event before the field is left.
     const field = h("input", { type: "text", class: "al-value", "aria-label": `${label}, exact value`,
-      "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false",
-      onchange: () => {
-        const value = (parse ?? Number)(field.value.trim());
-        if (value === undefined || Number.isNaN(value)) field.setAttribute("aria-invalid", "true");
-        else { field.removeAttribute("aria-invalid"); change(value); }
-        field.value = format(model.get(trait));
-      } });
+      "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false", onchange: commit,
+      onkeydown: (event) => { if (event.key === "Enter") { event.stopPropagation(); commit(); } } });
     const back = h("button", { class: "al-reset", type: "button", "data-lm-suppress-shortcuts": "true",
       onclick: () => change(home()) }, "↺");
     const row = h("div", { class: "al-slider", dataset: { trait } },

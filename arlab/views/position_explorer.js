@@ -109,7 +109,7 @@ function render({ model, el }) {
     const theme = view.theme;
     legend.replaceChildren(...[["m", m, theme.ink, "pe-line"], ["m′", n, theme.series3, "pe-dashed"]].map(([name, at, colour, kind]) =>
       h("span", {}, h("i", { class: kind, style: { borderTopColor: colour } }), `row of ${name} = ${at}`)));
-    setText(matrixNote, `m down, n across${SIDE < length ? `, every ${Number((length / SIDE).toFixed(1))}th` : ""}; stripes along the diagonals: the distance alone decides`);
+    setText(matrixNote, `m down, n across${SIDE < length ? `, every ${Number((length / SIDE).toFixed(1))}th` : ""}; along a diagonal the distance stays the same`);
   }
 
   let image = null, painted = "";

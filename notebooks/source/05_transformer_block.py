@@ -294,7 +294,7 @@ plt.show()
 # hand. Then raise the base, which slows the hands, and see how far a position's likeness reaches.
 
 # %% tags=["nbval-ignore-output"]
-PositionExplorer(d_model=64, length=128, base=10_000, learned=learned)
+PositionExplorer(d_model=64, length=128, base=10_000, learned=learned, position=20, other=50)
 
 # %% [markdown]
 # **Questions to answer by moving it**
@@ -1239,7 +1239,7 @@ def products(output, tokens):
 # %%
 d = 32
 w = [torch.randn(d, d, generator=lab.generator(n)) / math.sqrt(d) for n in range(4)]
-print("                    T      FLOP   waiting   distance from the first token to the last output")
+print("                    T        FLOP   waiting   distance from the first token to the last output")
 table = {}
 for name, encoder in encoders.items():
     for T in (4, 16, 64, 256):
@@ -1248,7 +1248,7 @@ for name, encoder in encoders.items():
             last = encoder(tokens, w)[-1]
         waiting, distance = products(last, tokens)
         table[name, T] = counter.get_total_flops(), waiting, distance
-        print(f"{name:15s} {T:5d} {counter.get_total_flops():9,d} {waiting:9d}   {distance if distance else 'no way'}")
+        print(f"{name:15s} {T:5d} {counter.get_total_flops():11,d} {waiting:9d}   {distance if distance else 'no way'}")
 
 # %%
 for T in (4, 16, 64, 256):

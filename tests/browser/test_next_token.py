@@ -274,6 +274,12 @@ def test_in_jupyterlab(lab_notebook, in_kernel, contrasts):
     assert page.locator("[data-figure=kept]").inner_text() == "2 of 12"
     assert page.locator(".al-slider[data-trait=top_k] .al-value").input_value() == "2"
 
+    # an exact value: Enter is enough, though JupyterLab would keep that key to itself
+    field = page.locator(".al-slider[data-trait=top_k] .al-value")
+    field.fill("3")
+    field.press("Enter")
+    assert figures_of(page, in_kernel)[0]["kept"] == 3
+
     # a new prompt, a bad one, append, undo
     prompt = page.get_by_role("textbox", name="Prompt")
     prompt.fill("fed ")
