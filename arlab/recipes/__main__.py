@@ -50,8 +50,10 @@ def main(arguments: list[str]) -> int:
         about = shakespeare.make(options.name, out, device=device, resume=options.resume, stop_after=options.steps)
         if processes.Processes.now().first:
             print(report(about))
-    finally:
-        processes.stop()
+    except BaseException:
+        processes.stop(together=False)
+        raise
+    processes.stop()
     return 0
 
 

@@ -8,6 +8,7 @@ and dropout, which every process draws for itself).
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -77,7 +78,17 @@ def start() -> torch.device | None:
     return torch.device("cpu")
 
 
-def stop() -> None:
-    """Leave the others, if there are any."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+def stop(*, together: bool = True) -> None:
+    """Leave the others, if there are any.
+
+    Args:
+        together: wait for all first. Who leaves while another still works takes the meeting place along; but after an
+            error the others are somewhere else, and waiting would never end.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    if together:
+        dist.barrier()
+    # DistributedDataParallel keeps the group alive in a cycle, and gloo's threads have to end before Python does.
+    gc.collect()
+    dist.destroy_process_group()
