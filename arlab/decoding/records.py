@@ -65,12 +65,30 @@ class KeptStep:
 
 
 @dataclass(frozen=True, eq=False)
+class BeamStep:
+    """One step of a beam search: the best continuations of all live beams, and what became of each.
+
+    No vocabulary in it, so it may be kept: a search of T steps is T small records, and its tree can be drawn from them.
+    `candidates` is (1 + number of end symbols) * beams, at least 2 * beams; fewer where the vocabulary is that small.
+    """
+
+    index: int  # 0 for the first new token
+    parents: Int[Tensor, "batch candidates"]  # the live beam of the step before that each one continues; 0 at index 0
+    tokens: Int[Tensor, "batch candidates"]
+    logprobs: Float[Tensor, "batch candidates"]  # log p(token) under the raw model
+    totals: Float[Tensor, "batch candidates"]  # sum of the scores so far, best first; -inf: there is no such candidate
+    ended: Bool[Tensor, "batch candidates"]  # became a finished hypothesis at this step
+    live: Int[Tensor, "batch beams"]  # the candidates that live on, best first; -1: no such beam
+    done: Bool[Tensor, "batch"]  # no live beam of this prompt can change the result any more
+
+
+@dataclass(frozen=True, eq=False)
 class Generation:
     """New tokens only: n sequences for each prompt of the batch, best first where the decoder ranks them."""
 
     ids: Int[Tensor, "batch n time"]  # pad_id after the end symbol
     logprobs: Float[Tensor, "batch n time"]  # of each token under the raw model; 0 in the padding
-    scores: Float[Tensor, "batch n"]  # what ranks them: here the sum of logprobs
+    scores: Float[Tensor, "batch n"]  # what ranks them: the sum of logprobs, or what the decoder says
     lengths: Int[Tensor, "batch n"]  # tokens generated, the end symbol counted
     finished: Bool[Tensor, "batch n"]  # the end symbol was generated
 

@@ -158,9 +158,22 @@ class KVCache:
             ValueError: no rows, or one that the cache does not have.
             TypeError: rows that are not integers (a boolean mask, for one, would be read as rows 0 and 1).
         """
+        before = self.rows
         self.lengths, index = reordered_lengths(self.lengths, rows, self.k.device)
-        self.k, self.v = self.k.index_select(1, index), self.v.index_select(1, index)
-        self._index_layers()
+        if len(self.lengths) != before:
+            self.k, self.v = self.k.index_select(1, index), self.v.index_select(1, index)
+            self._index_layers()
+            return
+        # As many rows as before: only those that change are written, and only the slots in use.
+        used, moved = max(self.lengths), index
+        if index.device.type == "cpu":
+            moved = (index != torch.arange(before)).nonzero()[:, 0]
+            index = index[moved]
+        else:
+            moved = torch.arange(before, device=index.device)  # looking which ones change would make the host wait
+        if used and len(moved):
+            for slots in (self.k.narrow(3, 0, used), self.v.narrow(3, 0, used)):
+                slots.index_copy_(1, moved, slots.index_select(1, index))
 
 
 class HistoryCache:
@@ -216,6 +229,8 @@ def reordered_lengths(now: list[int], rows, device) -> tuple[list[int], Int[Tens
     if index.numel() and index.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"reorder got rows of {index.dtype}; they must be integers")
     index = index.long()
+    if index.device.type == "cuda" and index.dim() == 1 and index.numel() and min(now) == max(now):
+        return now[:1] * index.numel(), index  # nothing to read back: the host need not wait; the card checks the range
     picked = index.tolist()
     if not picked or min(picked) < 0 or max(picked) >= len(now):
         raise ValueError(f"reorder got rows {picked}; each must lie between 0 and {len(now) - 1}, at least one")

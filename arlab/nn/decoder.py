@@ -244,17 +244,21 @@ class DecoderLM(nn.Module):
         layout = Layout((0,) * rows, time, x.device) if cache is None else cache.layout(rows, time)
         if layout.keys > self.config.context_length:
             raise ValueError(f"{layout.keys} tokens exceed the model's context_length of {self.config.context_length}")
+        x = self.run(x, layout, cache, self._parts(cache))
+        if cache is not None:
+            cache.advance(time)
+        return x
+
+    def run(self, x: Tensor, layout: Layout, cache: KVCache | None, parts: Parts) -> Float[Tensor, "rows time d_model"]:
+        """Positions, blocks and the last norm, where the layout says that the tokens stand."""
         positions = layout.positions
         if self.embed_positions is not None:
             x = x + self.embed_positions.weight[positions]
         elif self.config.positions == "sinusoidal":
             x = x + self.sinusoids[positions].to(x.dtype)
         rotary = None if self.rotary is None else self.rotary(positions, x.dtype)
-        parts = self._parts(cache)
         for block in parts.blocks:
             x = block(x, layout, cache, rotary)
-        if cache is not None:
-            cache.advance(time)
         return parts.norm(x)
 
     def _parts(self, cache: KVCache | None) -> Parts:
