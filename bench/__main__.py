@@ -12,7 +12,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore", module="transformers")
 
-SECTIONS = ("decode", "small", "training", "startup", "slider")
+SECTIONS = ("decode", "small", "beam", "speculation", "training", "startup", "slider")
 
 
 def main(arguments: list[str]) -> int:
@@ -44,15 +44,18 @@ def _run(section: str, rounds: int) -> list[dict]:
         from bench.startup import measure
 
         return measure()
-    if section == "training":
-        import torch
+    import torch
 
-        from bench import training
+    from bench import beam, decode, speculation, training
 
-        return training.training_step(rounds) + (training.on_gpu() if torch.cuda.is_available() else [])
-    from bench import decode
-
-    return decode.smollm2_greedy(rounds=rounds) if section == "decode" else decode.small_gpt_sampling(rounds=rounds)
+    card = torch.cuda.is_available()
+    return {
+        "decode": lambda: decode.smollm2_greedy(rounds=rounds) + (decode.on_gpu(rounds=rounds) if card else []),
+        "small": lambda: decode.small_gpt_sampling(rounds=rounds),
+        "beam": lambda: beam.rows(rounds),
+        "speculation": lambda: speculation.rows(rounds),
+        "training": lambda: training.training_step(rounds) + (training.on_gpu() if card else []),
+    }[section]()
 
 
 def _line(row: dict) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from arlab.decoding import TopK, greedy, sample
+from arlab.nn.compiled import CompiledSteps
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.pretrained import smollm2
 from bench import peers
@@ -62,6 +63,27 @@ def small_gpt_sampling(new_tokens: int = 255, rounds: int = 5) -> list[dict]:
     return [
         row("small GPT cached sampling", speed, GOAL["small"]),
         row("... against decoding without a cache", speed, GOAL["uncached"], peer="uncached"),
+    ]
+
+
+def on_gpu(new_tokens: int = 256, rounds: int = 5) -> list[dict]:
+    """SmolLM2 in bfloat16, a token at a time: as it comes, under CUDA graphs, and what reading the weights allows."""
+    model, tokenizer = smollm2(dtype=torch.bfloat16)
+    model, prompt = model.to("cuda"), torch.tensor([tokenizer.encode(PROMPT)])
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    read, compiled = matrix_vector(weights, torch.bfloat16, "cuda"), CompiledSteps(model)
+    best = in_turn(
+        {
+            "plain": lambda: greedy(model, prompt, max_new_tokens=new_tokens),
+            "graphs": lambda: greedy(compiled, prompt, max_new_tokens=new_tokens),
+            "limit": lambda: [read() for _ in range(new_tokens)],
+        },
+        rounds,
+    )
+    speed = {name: new_tokens / value for name, value in best.items()}
+    return [
+        row("SmolLM2 bf16 on the card, CUDA graphs (peer: without)", {"lab": speed["graphs"], **speed}, None, "plain"),
+        row("... against the memory limit", {"lab": speed["graphs"], **speed}, None, "limit"),
     ]
 
 

@@ -31,13 +31,14 @@ def in_turn(runs: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str,
     return best
 
 
-def matrix_vector(size: int, dtype: torch.dtype = torch.float32) -> Callable[[], object]:
+def matrix_vector(size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Callable[[], object]:
     """One matrix-vector product over `size` bytes: what decoding at batch 1 cannot do without.
 
     As many bytes as the model has, for a server's cache may hold a good part of a smaller matrix.
     """
     width = 2048
-    matrix, vector = torch.ones(size // (width * dtype.itemsize), width, dtype=dtype), torch.ones(width, dtype=dtype)
+    matrix = torch.ones(size // (width * dtype.itemsize), width, dtype=dtype, device=device)
+    vector = torch.ones(width, dtype=dtype, device=device)
     return lambda: torch.mv(matrix, vector)
 
 

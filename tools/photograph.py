@@ -92,7 +92,10 @@ def compress(png: bytes) -> bytes:
     """The same picture in fewer bytes: exact if it is small or has at most 256 colours, else in its 256 best ones."""
     from PIL import Image
 
-    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image = Image.open(io.BytesIO(png))
+    if image.mode == "RGBA" and image.getextrema()[3][0] < 255:
+        return png  # see-through in places: leave it
+    image = image.convert("RGB")
     if image.getcolors(256) is not None or len(png) > 100_000:
         image = image.quantize(256, dither=Image.Dither.NONE)
     smaller = io.BytesIO()

@@ -17,9 +17,9 @@ from torch import Tensor
 from arlab.decoding.filters import Filter, peak_of
 from arlab.decoding.prompts import Prompts, read_prompts
 from arlab.decoding.records import BeamStep, Generation
-from arlab.decoding.sampling import CHECK_EVERY, end_ids
+from arlab.decoding.sampling import end_ids
 from arlab.decoding.scorers import LogProb, Scorer, check_same_vocabulary, log_softmax
-from arlab.nn.language_model import LanguageModel, last_logits
+from arlab.nn.language_model import LanguageModel, last_logits, model_device
 
 
 def beam_search(
@@ -62,8 +62,9 @@ def beam_search(
     steps = list(beam_steps(model, prompt, max_new_tokens=max_new_tokens, eos_id=eos_id, pad_id=pad_id, **options))
     if not steps:
         raise ValueError("max_new_tokens is 0: there is nothing to generate")
-    ends, pad = end_ids(_scorer(model, filters).models[0], eos_id, pad_id)
-    return trace(steps, n=n, length_penalty=length_penalty, ends=ends, pad=pad)
+    first = _scorer(model, filters).models[0]
+    ends, pad = end_ids(first, eos_id, pad_id)
+    return trace(steps, n=n, length_penalty=length_penalty, ends=ends, pad=pad).to(model_device(first))
 
 
 def beam_steps(
@@ -105,119 +106,152 @@ def _scorer(model: LanguageModel | Scorer, filters: Sequence[Filter]) -> Scorer:
 def _loop(
     scorer: Scorer, prompts: list[Prompts], max_new_tokens: int, beams: int, n: int, penalty: float, ends: list[int]
 ) -> Iterator[BeamStep]:
+    """The candidates are computed where the model is; what becomes of them is decided in plain Python, on the host.
+
+    They are a dozen numbers, and the cache must know on the host which row goes where.
+    """
     if max_new_tokens == 0:
         return
     device, batch = prompts[0].ids.device, prompts[0].ids.size(0)
     caches = [m.new_cache(batch, max(p.lengths) + max_new_tokens) for m, p in zip(scorer.models, prompts, strict=True)]
     inputs = [(p.ids, None if p.even else p.lengths) for p in prompts]
-    totals: Tensor | None = None  # (batch, live): one live beam at the start, with nothing added up
-    best = None  # (batch, n): the scores of the best finished hypotheses so far
-    done = torch.zeros(batch, dtype=torch.bool, device=device)
+    totals = [[0.0] for _ in range(batch)]  # of each prompt's live beams, best first: one beam at the start
+    plain = isinstance(scorer, LogProb) and not scorer.filters  # then the scores are the raw log-probabilities
+    best: list[list[float]] = [[-math.inf] * n for _ in range(batch)]  # scores of the best finished hypotheses so far
     for index in range(max_new_tokens):
-        logits = [advance(m, *x, c) for m, x, c in zip(scorer.models, inputs, caches, strict=True)]
-        with torch.no_grad():
+        with torch.inference_mode():
+            logits = [advance(m, *x, c) for m, x, c in zip(scorer.models, inputs, caches, strict=True)]
             scores = scorer(*logits)  # (batch * live, vocab)
-            if totals is None:
-                totals, best = scores.new_zeros(batch, 1), scores.new_full((batch, n), -torch.inf)
-            parents, tokens, sums = _best_continuations(totals, scores, max(2, 1 + len(ends)) * beams)
-            rows = parents + totals.size(1) * torch.arange(batch, device=device)[:, None]  # into batch * live
-            logprobs = log_softmax(logits[0])[rows, tokens]
-            ended, live = _sort_out(tokens, sums, beams, ends, last=index == max_new_tokens - 1)
-            score = (sums / (index + 1) ** penalty).masked_fill(~ended, -torch.inf)
-            best = torch.cat([best, score], dim=1).topk(n, dim=1).values
-            totals = sums.gather(1, live.clamp(min=0)).masked_fill(live < 0, -torch.inf)
-            bound = _best_possible(totals[:, 0], index + 1, max_new_tokens, penalty, scorer.highest)
-            done = done | (live[:, 0] < 0) | (best[:, -1] >= bound)
-        yield BeamStep(index, parents, tokens, logprobs, sums, ended, live, done)
-        if (device.type == "cpu" or index % CHECK_EVERY == CHECK_EVERY - 1) and done.all():
+            raw = scores if plain else log_softmax(logits[0])
+            parents, tokens, sums, logprobs = _candidates(scores, raw, totals, max(2, 1 + len(ends)) * beams)
+            if any(math.isnan(row[0]) for row in sums):  # NaN counts as the largest
+                _refuse(logits, scores)
+        last, live, ended, done = index == max_new_tokens - 1, [], [], []
+        for row in range(batch):
+            row_ended, row_live = _sort_out(tokens[row], sums[row], beams, ends, last)
+            found = [total / (index + 1) ** penalty for total, end in zip(sums[row], row_ended, strict=True) if end]
+            best[row] = sorted(best[row] + found, reverse=True)[:n]
+            leader = sums[row][row_live[0]] if row_live else -math.inf
+            possible = _best_possible(leader, index + 1, max_new_tokens, penalty, scorer.highest)
+            live.append(row_live), ended.append(row_ended), done.append(best[row][-1] >= possible)
+        yield _record(index, parents, tokens, logprobs, sums, ended, live, done, beams, scores.dtype)
+        if all(done):
             return
-        with torch.no_grad():
-            live = live.masked_fill(done[:, None], -1)
-            if device.type == "cpu":  # no more rows than beams that live
-                live = live[:, : int((live >= 0).sum(dim=1).max())]
-            totals = totals[:, : live.size(1)].masked_fill(live < 0, -torch.inf)
-            rows, ids = _next_rows(rows, tokens, live)
+        rows, ids, totals = _next_rows(parents, tokens, sums, live, done, len(totals[0]))
         for cache in caches:
             cache.reorder(rows)
-        inputs = [(ids, None)] * len(caches)
+        inputs = [(torch.tensor(ids, device=device)[:, None], None)] * len(caches)
 
 
 def advance(model: LanguageModel, ids: Tensor, lengths: list[int] | None, cache) -> Float[Tensor, "rows vocab"]:
-    """The next logits of each row; of an ordinary tensor, for a scorer of one's own may do as it likes with it."""
-    with torch.inference_mode():
-        logits = last_logits(model, ids, cache, lengths)
-    with torch.no_grad():
-        if lengths is not None:
-            cache.truncate(lengths)  # forget the padding behind the shorter prompts
-        peak_of(logits)  # on a CPU: refuses NaN
-        return logits.clone()
+    """The next logits of each row."""
+    logits = last_logits(model, ids, cache, lengths)
+    if lengths is not None:
+        cache.truncate(lengths)  # forget the padding behind the shorter prompts
+    return logits
 
 
-def _best_continuations(
-    totals: Float[Tensor, "batch live"], scores: Float[Tensor, "batch*live vocab"], count: int
-) -> tuple[Int[Tensor, "batch count"], Int[Tensor, "batch count"], Float[Tensor, "batch count"]]:
-    """Over all live beams and all tokens at once: parents, tokens and totals of the best, best first.
+def _refuse(logits: list[Tensor], scores: Tensor) -> None:
+    """Say which of them is no distribution."""
+    for each in (*logits, scores):
+        peak_of(each.cpu())
+    raise ValueError("a sum of scores is NaN: a score of +inf met one of -inf")
+
+
+def _candidates(
+    scores: Float[Tensor, "rows vocab"], raw: Float[Tensor, "rows vocab"], totals: list[list[float]], count: int
+) -> tuple[list[list[int]], list[list[int]], list[list[float]], list[list[float]]]:
+    """parents, tokens, totals and raw log p of the `count` best continuations of each prompt's beams, best first."""
+    before = torch.tensor(totals, dtype=scores.dtype, device=scores.device)  # (batch, live)
+    vocab = scores.size(-1)
+    sums = (before[..., None] + scores.view(*before.shape, vocab)).flatten(1)  # (batch, live * vocab)
+    sums, at = _best(sums, min(count, sums.size(1)))
+    logprobs = raw.view(len(totals), -1).gather(1, at).tolist()
+    at = at.tolist()
+    parents, tokens = [[i // vocab for i in row] for row in at], [[i % vocab for i in row] for row in at]
+    return parents, tokens, sums.tolist(), logprobs
+
+
+def _best(
+    sums: Float[Tensor, "batch all"], count: int
+) -> tuple[Float[Tensor, "batch count"], Int[Tensor, "batch count"]]:
+    """The `count` largest numbers of each row and where they stand, largest first.
 
     Ties go to the better beam, then to the lowest id: with one beam this is greedy decoding's argmax.
     """
-    batch, vocab = totals.size(0), scores.size(-1)
-    sums = totals[..., None] + scores.view(batch, -1, vocab)  # (batch, live, vocab)
-    sums = sums.flatten(1)
-    count = min(count, sums.size(1))
     values, at = sums.topk(count, dim=1)
-    if sums.device.type != "cpu" or int((sums >= values[:, -1:]).sum()) > batch * count:
+    if int((sums >= values[:, -1:]).sum()) > at.numel():
         # Several are equal to the last one: topk takes any of them, we want the first.
         above, level = sums > values[:, -1:], sums == values[:, -1:]
         kept = above | (level & (level.cumsum(dim=1) <= count - above.sum(dim=1, keepdim=True)))
         at = torch.where(kept, 0, 1).sort(dim=1, stable=True).indices[:, :count]
     at = at.sort(dim=1).values  # in the order of beams and ids, which a stable sort by value leaves among equals
     values, order = sums.gather(1, at).sort(dim=1, descending=True, stable=True)
-    at = at.gather(1, order)
-    return at // vocab, at % vocab, values
+    return values, at.gather(1, order)
 
 
-def _sort_out(tokens: Tensor, sums: Tensor, beams: int, ends: list[int], last: bool) -> tuple[Tensor, Tensor]:
-    """Which candidates are finished, and which live on: (ended (batch, candidates), live (batch, beams)).
+def _sort_out(
+    tokens: list[int], totals: list[float], beams: int, ends: list[int], last: bool
+) -> tuple[list[bool], list[int]]:
+    """Which candidates of one prompt are finished, and which live on (as places in the list, best first).
 
     An end symbol counts when it is among the first `beams`, and takes no live slot. At the last step the first
     `beams` are finished whatever they are.
     """
-    possible = sums > -torch.inf
-    is_end = torch.isin(tokens, torch.tensor(ends, device=tokens.device)) if ends else torch.zeros_like(possible)
-    first = torch.arange(tokens.size(1), device=tokens.device) < beams
-    ended = possible & first & (is_end | last)
-    goes_on = possible & ~is_end & (not last)
-    live = torch.where(goes_on, 0, 1).sort(dim=1, stable=True).indices[:, :beams]  # those that go on come first
-    live = live.masked_fill(~goes_on.gather(1, live), -1)
-    if live.size(1) < beams:  # a small vocabulary has fewer continuations than that
-        live = torch.nn.functional.pad(live, (0, beams - live.size(1)), value=-1)
-    return ended, live
+    possible = [total > -math.inf for total in totals]
+    ended = [possible[i] and i < beams and (last or token in ends) for i, token in enumerate(tokens)]
+    live = [i for i, token in enumerate(tokens) if possible[i] and token not in ends and not last]
+    return ended, live[:beams]
 
 
-def _best_possible(total: Tensor, length: int, longest: int, penalty: float, highest: float) -> Float[Tensor, "batch"]:
-    """No hypothesis that grows out of a live beam with this total can be ranked higher.
+def _best_possible(total: float, length: int, longest: int, penalty: float, highest: float) -> float:
+    """No hypothesis that grows out of a live beam with this total can be ranked higher; -inf where none can grow.
 
     Its total rises by `highest` a token at most. total / L ** penalty is monotone in L, so its largest value lies at
     one of the ends: one more token, or as many as there is room for.
     """
-    if length == longest:
-        return torch.full_like(total, -torch.inf)
-    if highest == math.inf:
-        return torch.where(total > -torch.inf, math.inf, -math.inf).to(total)
-    total = total + max(highest, 0.0) * (longest - length)
-    return torch.maximum(total / (length + 1) ** penalty, total / longest**penalty)
+    if length == longest or total == -math.inf:
+        return -math.inf
+    total += max(highest, 0.0) * (longest - length)
+    return max(total / (length + 1) ** penalty, total / longest**penalty)
 
 
-def _next_rows(rows: Tensor, tokens: Tensor, live: Tensor) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows 1"]]:
-    """The cache row that each live beam continues, and its token.
+def _next_rows(
+    parents: list[list[int]],
+    tokens: list[list[int]],
+    sums: list[list[float]],
+    live: list[list[int]],
+    done: list[bool],
+    width: int,
+) -> tuple[list[int], list[int], list[list[float]]]:
+    """For each live beam the cache row that it continues and its token; and the totals, (batch, live).
 
-    A slot without a beam repeats one that lives: any valid text will do, but it must be one that the model knows.
+    A slot without a beam (its prompt is done, or has fewer than another one) repeats one that lives, with a total of
+    -inf: any valid text will do, but it must be one that the model knows.
     """
-    at = live.clamp(min=0)
-    rows, ids = rows.gather(1, at).flatten(), tokens.gather(1, at).flatten()
-    dead = (live < 0).flatten()
-    spare = torch.where(dead, 1, 0).argmin()  # the first slot that lives
-    return torch.where(dead, rows[spare], rows), torch.where(dead, ids[spare], ids)[:, None]
+    live = [[] if over else row for row, over in zip(live, done, strict=True)]
+    slots = max(map(len, live))
+    rows = [[b * width + parents[b][i] for i in row] for b, row in enumerate(live)]
+    ids = [[tokens[b][i] for i in row] for b, row in enumerate(live)]
+    spare = next(b for b, row in enumerate(live) if row)
+    for b, row in enumerate(live):
+        rows[b] += rows[spare][:1] * (slots - len(row))
+        ids[b] += ids[spare][:1] * (slots - len(row))
+    totals = [[sums[b][i] for i in row] + [-math.inf] * (slots - len(row)) for b, row in enumerate(live)]
+    return [i for row in rows for i in row], [i for row in ids for i in row], totals
+
+
+def _record(index, parents, tokens, logprobs, sums, ended, live, done, beams: int, dtype: torch.dtype) -> BeamStep:
+    return BeamStep(
+        index=index,
+        parents=torch.tensor(parents),
+        tokens=torch.tensor(tokens),
+        logprobs=torch.tensor(logprobs, dtype=dtype),
+        totals=torch.tensor(sums, dtype=dtype),
+        ended=torch.tensor(ended),
+        live=torch.tensor([row + [-1] * (beams - len(row)) for row in live]),
+        done=torch.tensor(done),
+    )
 
 
 def trace(
@@ -230,8 +264,7 @@ def trace(
         ends: the end symbols; a hypothesis that does not end with one is unfinished.
         pad: what fills the ids behind shorter hypotheses.
     """
-    device, dtype = steps[0].totals.device, steps[0].totals.dtype
-    batch = steps[0].tokens.size(0)
+    batch, dtype = steps[0].tokens.size(0), steps[0].totals.dtype
     records = [_as_lists(step) for step in steps]
     found = [_hypotheses(records, row, n, length_penalty) for row in range(batch)]
     longest = max(len(tokens) for row in found for _, tokens, _ in row)
@@ -245,7 +278,7 @@ def trace(
             length = len(tokens)
             ids[row, i, :length], logprobs[row, i, :length] = torch.tensor(tokens), torch.tensor(each, dtype=dtype)
             scores[row, i], lengths[row, i], finished[row, i] = score, length, tokens[-1] in ends
-    return Generation(ids, logprobs, scores, lengths, finished).to(device)
+    return Generation(ids, logprobs, scores, lengths, finished)
 
 
 def _as_lists(step: BeamStep) -> dict[str, list]:

@@ -203,8 +203,10 @@ def _loop(
     inputs = [(p.ids, None if p.even else p.lengths) for p in prompts]
     finished, end = torch.zeros(rows, dtype=torch.bool, device=device), torch.tensor(ends, device=device)
     for index in range(max_new_tokens):
-        strong, weak = (advance(m, *x, c) for m, x, c in zip(scorer.models, inputs, caches, strict=True))
+        with torch.inference_mode():
+            logits = [advance(m, *x, c) for m, x, c in zip(scorer.models, inputs, caches, strict=True)]
         with torch.no_grad():
+            strong, weak = (each.clone() for each in logits)  # ordinary tensors, for whoever reads the step
             scores = scorer(strong, weak)
             chosen = scores.argmax(dim=-1)  # the first maximum: the lowest id
             logprob = log_softmax(strong).gather(-1, chosen[:, None])[:, 0]

@@ -59,7 +59,7 @@ class LookupDraft:
             raise ValueError(f"shortest is {shortest} and longest {longest}; needed 1 <= shortest <= longest")
 
     def propose(self, text: list[int], limit: int) -> Proposal:
-        source = self._find(text)
+        source = self._find(text) if text else None
         if source is None:
             return Proposal([])
         longer = list(text)
@@ -131,8 +131,8 @@ class ModelDraft:
         with torch.inference_mode():
             ids = torch.tensor([new], device=model_device(self.model))
             logits = last_logits(self.model, ids, self.cache)[0]
-        peak_of(logits)  # refuses NaN and rows without any token
         self.read += new
+        peak_of(logits)  # refuses NaN and rows without any token
         return logits
 
     def _go_back_to(self, text: list[int]) -> None:
@@ -165,12 +165,12 @@ def as_draft(
         ValueError: another vocabulary, a context below `capacity`, a prompt with ids that the draft cannot read.
         TypeError: neither a language model nor an object with `propose`.
     """
-    if isinstance(draft, Draft):
+    is_class = isinstance(draft, type)  # LookupDraft without its brackets
+    if isinstance(draft, Draft) and not is_class:
         return draft
-    if not isinstance(draft, LanguageModel):
-        raise TypeError(
-            f"the draft is a {type(draft).__name__}; needed a LanguageModel, or an object with propose(text, limit)"
-        )
+    if not isinstance(draft, LanguageModel) or is_class:
+        what = f"the class {draft.__name__} itself" if is_class else f"a {type(draft).__name__}"
+        raise TypeError(f"the draft is {what}; needed a LanguageModel, or an object with propose(text, limit)")
     if draft.vocab_size != target.vocab_size:
         raise ValueError(
             f"the draft has {draft.vocab_size} tokens and the target {target.vocab_size}; the target can only judge "

@@ -66,7 +66,7 @@ class KeptStep:
 
 @dataclass(frozen=True, eq=False)
 class BeamStep:
-    """One step of a beam search: the best continuations of all live beams, and what became of each.
+    """One step of a beam search: the best continuations of all live beams, and what became of each. On the CPU.
 
     No vocabulary in it, so it may be kept: a search of T steps is T small records, and its tree can be drawn from them.
     `candidates` is (1 + number of end symbols) * beams, at least 2 * beams; fewer where the vocabulary is that small.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -82,6 +83,9 @@ class KVCache:
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.lengths: list[int] = [0] * rows
+        # [i, j]: so many first slots of rows i and j are equal. The diagonal is brought up to date by `reorder` alone, for
+        # passes must not touch it: torch.compile would trace the NumPy array as one of its tensors.
+        self._same = np.zeros((rows, rows), dtype=np.int64)
         self._layout: Layout | None = None
         self.way: tuple | None = None  # the model's straight way through its blocks, kept here by DecoderLM
         self._index_layers()
@@ -150,6 +154,8 @@ class KVCache:
             TypeError: lengths that are not integers.
         """
         self.lengths = checked_lengths(self.lengths, lengths)
+        known = np.array(self.lengths)  # what lies beyond will be written anew
+        self._same = np.minimum(self._same, np.minimum(known[:, None], known))
 
     def reorder(self, rows: Sequence[int] | Int[Tensor, "new_rows"]) -> None:
         """Row i becomes a copy of the old row rows[i]; beams are born and die here. The number may change.
@@ -158,22 +164,29 @@ class KVCache:
             ValueError: no rows, or one that the cache does not have.
             TypeError: rows that are not integers (a boolean mask, for one, would be read as rows 0 and 1).
         """
-        before = self.rows
-        self.lengths, index = reordered_lengths(self.lengths, rows, self.k.device)
-        if len(self.lengths) != before:
+        before, lengths = self.rows, self.lengths
+        self.lengths, sources = reordered_lengths(lengths, rows)
+        np.fill_diagonal(self._same, lengths)  # a row is equal to itself
+        if len(sources) != before:
+            index = torch.tensor(sources, device=self.k.device)
             self.k, self.v = self.k.index_select(1, index), self.v.index_select(1, index)
             self._index_layers()
-            return
-        # As many rows as before: only those that change are written, and only the slots in use.
-        used, moved = max(self.lengths), index
-        if index.device.type == "cpu":
-            moved = (index != torch.arange(before)).nonzero()[:, 0]
-            index = index[moved]
         else:
-            moved = torch.arange(before, device=index.device)  # looking which ones change would make the host wait
-        if used and len(moved):
-            for slots in (self.k.narrow(3, 0, used), self.v.narrow(3, 0, used)):
-                slots.index_copy_(1, moved, slots.index_select(1, index))
+            self._copy_rows([(source, row) for row, source in enumerate(sources) if source != row])
+        self._same = self._same[sources][:, sources]
+
+    def _copy_rows(self, moves: list[tuple[int, int]]) -> None:
+        """Row `source` over row `row`, for each pair at once; only the slots in which the two differ.
+
+        Beams mostly share all but their last few tokens, and copying is most of what a small model's search costs.
+        """
+        start = min((int(self._same[move]) for move in moves), default=0)
+        end = max((self.lengths[row] for _, row in moves), default=0)  # the new lengths: those of the sources
+        if start >= end:
+            return
+        sources, targets = torch.tensor(moves, device=self.k.device).t()
+        for slots in (self.k.narrow(3, start, end - start), self.v.narrow(3, start, end - start)):
+            slots.index_copy_(1, targets, slots.index_select(1, sources))
 
 
 class HistoryCache:
@@ -208,8 +221,8 @@ class HistoryCache:
         self.prefixes = [prefix[:length] for prefix, length in zip(self.prefixes, new, strict=True)]
 
     def reorder(self, rows: Sequence[int] | Int[Tensor, "new_rows"]) -> None:
-        _, index = reordered_lengths(self.lengths, rows, torch.device("cpu"))
-        self.prefixes = [list(self.prefixes[i]) for i in index.tolist()]
+        _, picked = reordered_lengths(self.lengths, rows)
+        self.prefixes = [list(self.prefixes[row]) for row in picked]
 
 
 def checked_lengths(now: list[int], new: Sequence[int]) -> list[int]:
@@ -223,15 +236,12 @@ def checked_lengths(now: list[int], new: Sequence[int]) -> list[int]:
     return new
 
 
-def reordered_lengths(now: list[int], rows, device) -> tuple[list[int], Int[Tensor, "new_rows"]]:
-    """The new lengths, and the rows as a checked index."""
+def reordered_lengths(now: list[int], rows) -> tuple[list[int], list[int]]:
+    """The new lengths, and the rows as checked integers."""
     index = torch.as_tensor(rows)
     if index.numel() and index.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"reorder got rows of {index.dtype}; they must be integers")
-    index = index.long()
-    if index.device.type == "cuda" and index.dim() == 1 and index.numel() and min(now) == max(now):
-        return now[:1] * index.numel(), index  # nothing to read back: the host need not wait; the card checks the range
     picked = index.tolist()
     if not picked or min(picked) < 0 or max(picked) >= len(now):
         raise ValueError(f"reorder got rows {picked}; each must lie between 0 and {len(now) - 1}, at least one")
-    return [now[row] for row in picked], index.to(device)
+    return [now[row] for row in picked], picked

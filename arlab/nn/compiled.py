@@ -76,7 +76,8 @@ class StepSlots:
 class CompiledSteps:
     """A DecoderLM, as a language model whose single-token steps are compiled.
 
-    Every decoder takes it. A cache of another number of rows or another capacity means compiling once more.
+    Every decoder takes it. A cache of another number of rows or another capacity means compiling once more. It is for
+    decoding: compiled steps have no gradients.
     """
 
     def __init__(self, model: DecoderLM, *, backend: str = "inductor", mode: str | None = None):
@@ -133,9 +134,11 @@ class CompiledSteps:
             torch.compiler.cudagraph_mark_step_begin()
             for tensor in (cache.k, cache.v, positions):  # written in place, at addresses that stay
                 torch._dynamo.mark_static_address(tensor)
-        logits = self._step(ids, positions, cache.k, cache.v)
+        with torch.no_grad():  # the keys are written in place: with gradients the cache would hold on to every step's graph
+            logits = self._step(ids, positions, cache.k, cache.v)
         cache.stepped()
-        return logits
+        # A CUDA graph writes its next answer over this one, and that may be another model's: contrastive decoding asks two.
+        return logits.clone() if self.on_cuda else logits
 
     def _one_token(self, ids: Tensor, positions: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "rows vocab"]:
         model = self.model

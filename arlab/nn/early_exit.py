@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from arlab.nn.decoder import DecoderLM
 
@@ -36,7 +36,12 @@ class EarlyExit(DecoderLM):
         self.embed_tokens, self.embed_positions = model.embed_tokens, model.embed_positions
         self.rotary = model.rotary
         if model.config.positions == "sinusoidal":
-            self.register_buffer("sinusoids", model.sinusoids, persistent=False)
+            self._sinusoids = [model]  # in a list: no submodule, whose weights would be counted again
         self.blocks = nn.ModuleList(list(model.blocks)[:layers])
         self.norm, self.head = model.norm, model.head
         self.training = model.training
+
+    @property
+    def sinusoids(self) -> Tensor:
+        """The model's own table, wherever it is by now: a buffer is not moved in place as weights are."""
+        return self._sinusoids[0].sinusoids

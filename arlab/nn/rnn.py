@@ -35,10 +35,11 @@ class StateCache(HistoryCache):
         self.read = [0] * rows  # tokens that each row's state has read
 
     def reorder(self, rows: Sequence[int] | Int[Tensor, "new_rows"]) -> None:
-        _, index = reordered_lengths(self.lengths, rows, self.state[0].device)
+        _, picked = reordered_lengths(self.lengths, rows)
+        index = torch.tensor(picked, device=self.state[0].device)
         super().reorder(rows)
         self.state = tuple(part.index_select(1, index) for part in self.state)
-        self.read = [self.read[row] for row in index.tolist()]
+        self.read = [self.read[row] for row in picked]
 
     @property
     def stale(self) -> list[int]:

@@ -1,7 +1,8 @@
 """Interactive views. Each one is an ipywidget that computes in the page: `view.temperature = 0.5` moves it.
 
-`AttentionExplorer`, `AttentionWorkbench`, `CostExplorer`, `MaskWorkbench`, `NextToken`, `Pipeline`, `PositionExplorer`,
-`SequenceTree`, `TokenizerView`, `TrainingCurves`; loaded when first asked for.
+`AttentionExplorer`, `AttentionWorkbench`, `BeamTree`, `ContrastiveView`, `CostExplorer`, `DecoderArena`,
+`MaskWorkbench`, `NextToken`, `Pipeline`, `PositionExplorer`, `SequenceTree`, `SpeculationTimeline`, `TokenizerView`,
+`TrainingCurves`; loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -12,24 +13,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from arlab.views.attention_explorer import AttentionExplorer
     from arlab.views.attention_workbench import AttentionWorkbench
+    from arlab.views.beam_tree import BeamTree
+    from arlab.views.contrastive_view import ContrastiveView
     from arlab.views.cost_explorer import CostExplorer
+    from arlab.views.decoder_arena import DecoderArena
     from arlab.views.mask_workbench import MaskWorkbench
     from arlab.views.next_token import NextToken
     from arlab.views.pipeline import Pipeline
     from arlab.views.position_explorer import PositionExplorer
     from arlab.views.sequence_tree import SequenceTree
+    from arlab.views.speculation_timeline import SpeculationTimeline
     from arlab.views.tokenizer_view import TokenizerView
     from arlab.views.training_curves import TrainingCurves
 
 __all__ = [
     "AttentionExplorer",
     "AttentionWorkbench",
+    "BeamTree",
+    "ContrastiveView",
     "CostExplorer",
+    "DecoderArena",
     "MaskWorkbench",
     "NextToken",
     "Pipeline",
     "PositionExplorer",
     "SequenceTree",
+    "SpeculationTimeline",
     "TokenizerView",
     "TrainingCurves",
 ]
@@ -37,12 +46,16 @@ __all__ = [
 _MODULES = {
     "AttentionExplorer": "attention_explorer",
     "AttentionWorkbench": "attention_workbench",
+    "BeamTree": "beam_tree",
+    "ContrastiveView": "contrastive_view",
     "CostExplorer": "cost_explorer",
+    "DecoderArena": "decoder_arena",
     "MaskWorkbench": "mask_workbench",
     "NextToken": "next_token",
     "Pipeline": "pipeline",
     "PositionExplorer": "position_explorer",
     "SequenceTree": "sequence_tree",
+    "SpeculationTimeline": "speculation_timeline",
     "TokenizerView": "tokenizer_view",
     "TrainingCurves": "training_curves",
 }

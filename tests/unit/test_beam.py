@@ -160,6 +160,38 @@ def test_several_end_symbols():
     assert sequences(found) == [(3,), (2,)] and found.finished.all()
 
 
+def test_an_end_symbol_needs_its_place_when_several_crowd_the_front():
+    """Three ends among the first four: with only 2 * beams candidates one live beam would be lost."""
+    tree = TreeLM({(): [0.3, 0.25, 0.2, 0.15, 0.1]}, max_length=2, default=[0.2] * 5)
+    first = next(beam_steps(tree, [tree.bos_id], max_new_tokens=2, beams=2, eos_id=[0, 1, 2]))
+    assert first.tokens.size(1) == 5 and first.live[0].tolist() == [3, 4]
+    assert first.ended[0].tolist() == [True, True, False, False, False]
+
+
+def test_a_negative_penalty_is_bounded_by_the_next_length():
+    """Then a hypothesis is worth less with every token: the best that a live beam can do is to end at once."""
+    tree = TreeLM(
+        {(): [0.45, 0.55], (0,): [0.01, 0.99], (0, 0): [0.5, 0.5], (0, 0, 0): [0.5, 0.5]}, max_length=4, eos_id=1
+    )
+    for penalty in (-0.2, -0.05):
+        best = max((math.log(p) / len(ids) ** penalty, ids) for ids, p in tree.enumerate())
+        found = search(tree, beams=2, length_penalty=penalty, n=2)
+        assert float(found.scores[0, 0]) == pytest.approx(best[0]) and sequences(found)[1] == (0, 1)
+
+
+def test_a_prompt_that_is_done_waits_for_the_others():
+    """Its slots in the batch repeat a text of another prompt, for its own has no next token in this table."""
+    tree = TreeLM({(): [0.5, 0.5, 0.0], (0,): [0.0, 0.0, 1.0], (1,): [0.5, 0.5, 0.0], (1, 0): [0.9, 0.0, 0.1],
+                   (1, 1): [0.0, 0.9, 0.1], (1, 0, 0): [0.0, 0.0, 1.0], (1, 1, 1): [0.0, 0.0, 1.0]},
+                  max_length=4, eos_id=EOS)  # fmt: skip
+    prompts = [[tree.bos_id, 0], [tree.bos_id, 1]]
+    together = beam_search(tree, prompts, max_new_tokens=3, beams=2, n=2, eos_id=EOS)
+    assert sequences(together, 0) == [(EOS,)]
+    assert sequences(together, 1) == sequences(
+        beam_search(tree, prompts[1], max_new_tokens=3, beams=2, n=2, eos_id=EOS)
+    )
+
+
 # ------------------------------------------------------------------------------------------------- temperature, scorers
 
 

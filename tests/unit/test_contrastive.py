@@ -156,13 +156,23 @@ def test_against_itself_every_plausible_token_scores_0():
 
 
 def test_rows_end_separately_and_their_scores_stop():
-    strong, weak = world(11, length=5, eos=0), world(12, length=5, eos=0)
-    prompts = [[3], [3, 1], [3, 2, 2]]
-    together = contrastive_decoding(strong, weak, prompts, max_new_tokens=4, eos_id=0)
+    strong, weak = world(11, length=6, eos=0), world(12, length=6, eos=0)
+    prompts = [[3], [3, 1], [3, 2, 2], [3, 1, 2], [3, 2], [3, 1, 1]]
+    together = contrastive_decoding(strong, weak, prompts, max_new_tokens=3, alpha=0.05, eos_id=0)
+    assert len(set(together.lengths[:, 0].tolist())) > 1, "some row must wait for another"
     for row, prompt in enumerate(prompts):
-        alone = contrastive_decoding(strong, weak, prompt, max_new_tokens=4, eos_id=0)
+        alone = contrastive_decoding(strong, weak, prompt, max_new_tokens=3, alpha=0.05, eos_id=0)
         assert together.tokens(row) == alone.tokens()
         assert float(together.scores[row, 0]) == pytest.approx(float(alone.scores))
+        assert float(together.logprobs[row].sum()) == pytest.approx(float(alone.logprobs.sum()))
+
+
+def test_a_beam_goes_on_where_later_scores_may_be_positive():
+    """The end symbol scores 0 at once; the other way 0, and then log 2: no bound of 0 may stop the search."""
+    strong = TreeLM({(): [0.5, 0.5], (0,): [0.5, 0.5]}, max_length=2, eos_id=1)
+    weak = TreeLM({(): [0.5, 0.5], (0,): [0.75, 0.25]}, max_length=2, eos_id=1)
+    found = contrastive_decoding(strong, weak, [2], max_new_tokens=2, beams=2, length_penalty=0, eos_id=1)
+    assert found.tokens() == [0, 1] and float(found.scores) == pytest.approx(math.log(2))
 
 
 @pytest.fixture(scope="module")

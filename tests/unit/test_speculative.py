@@ -268,7 +268,7 @@ DRAFTS = {
 GREEDY = {"T = 0": [Temperature(0)], "k = 1": [TopK(1)], "the general way": [Temperature(0.5), Temperature(0)]}
 
 
-@pytest.mark.parametrize(("gamma", "filters"), zip([1, 3, 40], GREEDY.values(), strict=True), ids=GREEDY)
+@pytest.mark.parametrize(("gamma", "filters"), [*zip([1, 3, 40], GREEDY.values(), strict=True)], ids=GREEDY)
 @pytest.mark.parametrize("draft", DRAFTS.values(), ids=DRAFTS)
 def test_greedy_output_is_greedys(draft, gamma, filters):
     for prompt, eos_id in (([3], None), ([3, 1, 4, 1, 5], 2)):
