@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from arlab.decoding.filters import Filter, peak_of
-from arlab.decoding.prompts import Prompts, read_prompts
+from arlab.decoding.prompts import Prompts, check_new_tokens, read_prompts
 from arlab.decoding.records import BeamStep, Generation
 from arlab.decoding.sampling import end_ids
 from arlab.decoding.scorers import LogProb, Scorer, check_same_vocabulary, log_softmax
@@ -56,7 +56,7 @@ def beam_search(
         exist, the rest have score -inf and length 0.
 
     Raises:
-        ValueError, TypeError: as in `greedy`; beams below 1, n outside 1 .. beams, a length_penalty that is not finite.
+        ValueError, TypeError: as in `greedy`; beams below 1, n outside 1 .. beams, an absurd length_penalty.
     """
     options = {"beams": beams, "n": n, "length_penalty": length_penalty, "filters": filters, "mask": mask}
     steps = list(beam_steps(model, prompt, max_new_tokens=max_new_tokens, eos_id=eos_id, pad_id=pad_id, **options))
@@ -82,21 +82,29 @@ def beam_steps(
 ) -> Iterator[BeamStep]:
     """`beam_search`, a step at a time. n and length_penalty matter here too: they decide when nothing can change."""
     scorer = _scorer(model, filters)
-    for name, value in (("beams", beams), ("n", n)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} is {value!r}; it must be an integer of 1 or more")
-    if n > beams:
-        raise ValueError(f"n is {n}, more than the {beams} beams; a search returns at most as many as it keeps")
-    if isinstance(length_penalty, bool) or not isinstance(length_penalty, Real) or not math.isfinite(length_penalty):
-        raise ValueError(f"length_penalty is {length_penalty!r}; it must be a finite number (0: none, 1: the mean)")
+    check_search(beams, n, length_penalty, max_new_tokens)
     check_same_vocabulary(scorer.models, [type(each).__name__ for each in scorer.models])
     prompts = [read_prompts(each, prompt, mask, max_new_tokens) for each in scorer.models]
     ends, _ = end_ids(scorer.models[0], eos_id, pad_id)
     return _loop(scorer, prompts, max_new_tokens, int(beams), int(n), float(length_penalty), ends)
 
 
+def check_search(beams: int, n: int, length_penalty: float, max_new_tokens: int) -> None:
+    """Raises ValueError unless these describe a search; see `beam_search`."""
+    check_new_tokens(max_new_tokens)
+    for name, value in (("beams", beams), ("n", n)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be an integer of 1 or more")
+    if n > beams:
+        raise ValueError(f"n is {n} and beams {beams}; a search returns at most as many texts as it keeps beams")
+    if isinstance(length_penalty, bool) or not isinstance(length_penalty, Real) or not math.isfinite(length_penalty):
+        raise ValueError(f"length_penalty is {length_penalty!r}; it must be a finite number (0: none, 1: the mean)")
+    if abs(length_penalty) * math.log10(max(max_new_tokens, 1)) > 30:  # what is divided by must not overflow
+        raise ValueError(f"length_penalty is {length_penalty}; {max_new_tokens} ** {length_penalty} is out of range")
+
+
 def _scorer(model: LanguageModel | Scorer, filters: Sequence[Filter]) -> Scorer:
-    if not hasattr(model, "models"):
+    if not isinstance(model, Scorer):  # a language model may be made of several `models` too
         return LogProb(model, tuple(filters))
     if filters:
         raise ValueError(f"filters go with a language model; {type(model).__name__} is a scorer and scores as it does")
@@ -112,7 +120,7 @@ def _loop(
     """
     if max_new_tokens == 0:
         return
-    device, batch = prompts[0].ids.device, prompts[0].ids.size(0)
+    batch = len(prompts[0].lengths)
     caches = [m.new_cache(batch, max(p.lengths) + max_new_tokens) for m, p in zip(scorer.models, prompts, strict=True)]
     inputs = [(p.ids, None if p.even else p.lengths) for p in prompts]
     totals = [[0.0] for _ in range(batch)]  # of each prompt's live beams, best first: one beam at the start
@@ -140,7 +148,7 @@ def _loop(
         rows, ids, totals = _next_rows(parents, tokens, sums, live, done, len(totals[0]))
         for cache in caches:
             cache.reorder(rows)
-        inputs = [(torch.tensor(ids, device=device)[:, None], None)] * len(caches)
+        inputs = [(torch.tensor(ids, device=p.ids.device)[:, None], None) for p in prompts]
 
 
 def advance(model: LanguageModel, ids: Tensor, lengths: list[int] | None, cache) -> Float[Tensor, "rows vocab"]:
@@ -184,7 +192,8 @@ def _best(
         # Several are equal to the last one: topk takes any of them, we want the first.
         above, level = sums > values[:, -1:], sums == values[:, -1:]
         kept = above | (level & (level.cumsum(dim=1) <= count - above.sum(dim=1, keepdim=True)))
-        at = torch.where(kept, 0, 1).sort(dim=1, stable=True).indices[:, :count]
+        first = torch.where(kept, 0, 1).sort(dim=1, stable=True).indices[:, :count]
+        at = torch.where(values[:, :1].isnan(), at, first)  # NaN, which equals nothing, must not slip away
     at = at.sort(dim=1).values  # in the order of beams and ids, which a stable sort by value leaves among equals
     values, order = sums.gather(1, at).sort(dim=1, descending=True, stable=True)
     return values, at.gather(1, order)
@@ -266,8 +275,8 @@ def trace(
     """
     batch, dtype = steps[0].tokens.size(0), steps[0].totals.dtype
     records = [_as_lists(step) for step in steps]
-    found = [_hypotheses(records, row, n, length_penalty) for row in range(batch)]
-    longest = max(len(tokens) for row in found for _, tokens, _ in row)
+    found = [_hypotheses(records, row, n, float(length_penalty)) for row in range(batch)]
+    longest = max((len(tokens) for row in found for _, tokens, _ in row), default=0)
     ids = torch.full((batch, n, longest), pad)
     logprobs = torch.zeros(batch, n, longest, dtype=dtype)
     scores = torch.full((batch, n), -torch.inf, dtype=dtype)

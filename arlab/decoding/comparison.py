@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import time
@@ -53,7 +54,8 @@ def compare(
     A strategy is a decoder with all filled in but the prompt: `partial(sample, model, filters=[TopP(0.9)], n=4)`. It
     is called as strategy(prompt, max_new_tokens=..., eos_id=... if it is given and the strategy takes one,
     generator=... if that is one of its named parameters); what a partial has filled in already stays as it is. Each
-    generator is a fresh one of the same seed, on the CPU, so no strategy's draws depend on which others ran before.
+    gets a copy of the prompt, and each generator is a fresh one of the same seed, on the CPU: no strategy depends on
+    which others ran before (unless it draws from torch's global generator).
 
     Args:
         prompt: one prompt, (time,) or (1, time), or a list of ids; [] for a model with a start symbol.
@@ -158,9 +160,10 @@ def _timed(
         settings["generator"] = torch.Generator().manual_seed(seed)
     filled = _filled(strategy)
     settings = {key: value for key, value in settings.items() if key not in filled}
+    mine = copy.deepcopy(prompt)  # a strategy of one's own may append to it, and the next one would go on from there
     try:
         start = time.perf_counter()
-        generation = strategy(prompt, **settings)
+        generation = strategy(mine, **settings)
         if isinstance(generation, Generation):
             generation = generation.to("cpu")  # waits for a GPU to be done
         seconds = time.perf_counter() - start

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arlab.decoding.beam import advance, beam_search
+from arlab.decoding.beam import advance, beam_search, check_search
 from arlab.decoding.filters import peak_of
 from arlab.decoding.prompts import Prompts, read_prompts
 from arlab.decoding.records import Generation
@@ -158,8 +158,9 @@ def contrastive_decoding(
 
     Args:
         strong, weak: two models of one vocabulary; the weak one may be smaller, or the strong one with a short
-            context: `Recompute(strong, window=8)`. (A truncated cache would not do: what is left in it has already
-            seen what was cut off.)
+            context: `PromptForgotten(strong)` (arlab.nn.prompt_forgotten), as in the paper. With a window that slides
+            along, `Recompute(strong, window=8)`, the weak model has not seen a repetition coming, and copying scores
+            high. (A truncated cache would not do: what is left in it has already seen what was cut off.)
         alpha: see `contrastive_score`.
         beams, n, length_penalty: as in `beam_search`. Scores may be positive, so a longer text may always win yet,
             and the search runs to max_new_tokens unless every beam has ended.
@@ -173,11 +174,10 @@ def contrastive_decoding(
         ValueError, TypeError: as in `greedy` and `beam_search`; another vocabulary; alpha outside (0, 1].
     """
     options = {"max_new_tokens": max_new_tokens, "mask": mask, "eos_id": eos_id, "pad_id": pad_id}
-    if beams != 1:
+    check_search(beams, n, length_penalty, max_new_tokens)
+    if beams > 1:
         scorer = ContrastiveScorer(strong, weak, alpha)
         return beam_search(scorer, prompt, beams=beams, n=n, length_penalty=length_penalty, **options)
-    if n != 1:
-        raise ValueError(f"n is {n}; with one beam there is one text")
     scores = []
     generation = gather(_noting_scores(contrastive_steps(strong, weak, prompt, alpha=alpha, **options), scores), n=1)
     return Generation(**{**vars(generation), "scores": torch.stack(scores).sum(dim=0)[:, None]})
@@ -217,7 +217,9 @@ def _loop(
         yield ContrastiveStep(index, strong, weak, scores, chosen, logprob, finished)
         if ends and (device.type == "cpu" or index % CHECK_EVERY == CHECK_EVERY - 1) and finished.all():
             return
-        inputs = [(chosen[:, None], None)] * 2
+        inputs = [(chosen[:, None].to(p.ids.device), None) for p in prompts]
+        if device.type != "cpu" and index % CHECK_EVERY == CHECK_EVERY - 1 and logprob.isnan().any():
+            raise ValueError(f"NaN log-probability within the last {CHECK_EVERY} steps: the logits are damaged")
 
 
 def _noting_scores(steps: Iterator[ContrastiveStep], scores: list[Tensor]) -> Iterator[ContrastiveStep]:

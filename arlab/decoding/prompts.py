@@ -6,7 +6,7 @@ Left padding exists only here. Inside, row r's tokens stand at positions 0 .. le
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -100,6 +100,8 @@ def _integers(ids) -> list[int]:
     """The ids as Python's own integers; those of NumPy and torch serve as well."""
     if not isinstance(ids, Iterable):
         raise TypeError(f"a prompt must hold integer ids; got {ids!r}")
+    if isinstance(ids, Iterator):
+        raise TypeError(f"a prompt must be a list or a tensor; {ids!r} can be read only once")
     for i in ids:
         if isinstance(i, bool) or not hasattr(i, "__index__"):  # 1.5 has none; int() would cut it to 1
             raise TypeError(f"a prompt must hold integer ids; got {i!r}")

@@ -151,7 +151,8 @@ def _loop(target, draft, text: list[int], device, capacity: int, gamma: int, jud
     cache = target.new_cache(1, capacity)
     with torch.inference_mode():
         if len(text) > 1:
-            last_logits(target, torch.tensor([text[:-1]], device=device), cache)
+            logits = last_logits(target, torch.tensor([text[:-1]], device=device), cache)
+            logits[0, 0].item()  # waits for a GPU to be done, or the pass would count as the draft's time
     prompt_seconds, index, finished = perf_counter() - clock, 0, False
     while len(text) < capacity and not finished:
         clock = perf_counter()
@@ -227,9 +228,7 @@ class _Greedy:
         agreed = 0
         while agreed < len(proposal.tokens) and proposal.tokens[agreed] == best[agreed]:
             agreed += 1
-            if best[agreed - 1] in ends:
-                break
-        ended = agreed > 0 and best[agreed - 1] in ends
+        ended = agreed > 0 and best[agreed - 1] in ends  # nothing is drafted behind one
         rejected = agreed < len(proposal.tokens) and not ended
         ratios = (1.0,) * agreed + (0.0,) * rejected
         if proposal.probabilities is None:  # both laws lie on one token each, and overlap wholly or not at all

@@ -83,8 +83,8 @@ class KVCache:
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.lengths: list[int] = [0] * rows
-        # [i, j]: so many first slots of rows i and j are equal. The diagonal is brought up to date by `reorder` alone, for
-        # passes must not touch it: torch.compile would trace the NumPy array as one of its tensors.
+        # [i, j]: so many first slots of rows i and j are equal. The diagonal is brought up to date by `reorder` alone:
+        # a pass must not touch it, for torch.compile would trace the NumPy array as a tensor.
         self._same = np.zeros((rows, rows), dtype=np.int64)
         self._layout: Layout | None = None
         self.way: tuple | None = None  # the model's straight way through its blocks, kept here by DecoderLM

@@ -134,10 +134,10 @@ class CompiledSteps:
             torch.compiler.cudagraph_mark_step_begin()
             for tensor in (cache.k, cache.v, positions):  # written in place, at addresses that stay
                 torch._dynamo.mark_static_address(tensor)
-        with torch.no_grad():  # the keys are written in place: with gradients the cache would hold on to every step's graph
+        with torch.no_grad():  # keys are written in place: the cache would hold on to the graph of every step
             logits = self._step(ids, positions, cache.k, cache.v)
         cache.stepped()
-        # A CUDA graph writes its next answer over this one, and that may be another model's: contrastive decoding asks two.
+        # The next CUDA graph writes over this answer, and it may be another model's: contrastive decoding asks two.
         return logits.clone() if self.on_cuda else logits
 
     def _one_token(self, ids: Tensor, positions: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "rows vocab"]:

@@ -95,11 +95,11 @@ class BeamTree(View):
         step: int | None = None,
         arrangement: str | None = None,
     ) -> None:
-        if hasattr(model, "models") and filters:
+        scorer = model if isinstance(model, Scorer) else LogProb(model, tuple(filters))
+        if scorer is model and filters:
             raise BadValue(
                 f"filters go with a language model; {type(model).__name__} is a scorer and scores as it does"
             )
-        scorer = model if hasattr(model, "models") else LogProb(model, tuple(filters))
         first = scorer.models[0]
         world = first if isinstance(first, TreeLM) else None
         self._scorer, self._tokenizer = _ToTheEnd(scorer), tokenizer

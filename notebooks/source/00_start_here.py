@@ -367,12 +367,12 @@ for row in range(2):
 #
 # ## 8 · Three paths through the course
 #
-# The numbers leave room for the whole course. **Standing today: 00 to 10.** The others follow; on each path below,
+# The numbers leave room for the whole course. **Standing today: 00 to 14.** The others follow; on each path below,
 # those that stand are in bold. Each notebook runs on its own, so a gap in a path does not stop you.
 #
 # | path | for whom | notebooks |
 # |---|---|---|
-# | Decoding in 90 minutes | you want to know what temperature, top-k, top-p and beams do to a text | **00**, **01**, **09**, **10**, 11, 14 |
+# | Decoding in 90 minutes | you want to know what temperature, top-k, top-p and beams do to a text | **00**, **01**, **09**, **10**, **11**, **14** |
 # | Training | you want to build a transformer and train it | **01** to **08** |
 # | Sequence to sequence | you translate, summarise, or read one thing and write another | **03**, **04**, 15, 16 |
 #
@@ -389,9 +389,12 @@ for row in range(2):
 # | [**08** a real language model](08_real_llm.ipynb) | 75 | a Llama-style model of your own, with SmolLM2's weights in it |
 # | [**09** sampling](09_sampling.ipynb) | 75 | the generation loop, greedy decoding, sampling, temperature |
 # | [**10** top-k and nucleus](10_top_k_and_nucleus.ipynb) | 60 | truncating the distribution, and in which order |
+# | [**11** beam search](11_beam_search.ipynb) | 90 | several beginnings at once; length and the end symbol; why likelier is not better |
+# | [**12** contrastive decoding](12_contrastive_decoding.ipynb) | 75 | what a strong model likes much better than a weak one |
+# | [**13** speculative decoding](13_speculative_decoding.ipynb) | 70 | the same text in fewer calls of the large model, by an exact rule |
+# | [**14** choosing a decoder](14_choosing_a_decoder.ipynb) | 75 | all strategies on a story and on facts, measured; what to use for what |
 #
 # The 90 minutes of the first path are for reading, predicting and moving the sliders; its exercises come on top.
-# Today it is 00, 01, 09 and 10.
 #
 # ## 9 · Where you run it
 #

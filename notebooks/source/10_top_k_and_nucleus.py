@@ -28,7 +28,7 @@
 #
 # **Time** 60 minutes. **Before this** notebook 09. **Follows** lecture 000 (decoding strategies), lecture 004 (truncated sampling).
 #
-# [← 09 Sampling](09_sampling.ipynb) · next: 11 Beam search
+# [← 09 Sampling](09_sampling.ipynb) · [11 Beam search →](11_beam_search.ipynb)
 
 # %% tags=["nbval-ignore-output"]
 import math
@@ -727,4 +727,4 @@ print("same seed, same text:", first == second)
 # - Nucleus: Holtzman, Buys, Du, Forbes and Choi, *The Curious Case of Neural Text Degeneration*, 2020.
 # - Min-p: Nguyen and others, *Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM Outputs*, 2024.
 #
-# [← 09 Sampling](09_sampling.ipynb) · next: 11 Beam search
+# [← 09 Sampling](09_sampling.ipynb) · [11 Beam search →](11_beam_search.ipynb)

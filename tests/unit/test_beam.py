@@ -1,7 +1,9 @@
 """Beam search against enumeration, against a search written with plain lists, and against its own scores."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -229,6 +231,33 @@ def test_any_scorer_goes_through_the_same_search():
         beam_search(Longing(tree), [tree.bos_id], max_new_tokens=2, filters=[TopK(1)])
 
 
+def test_a_scorer_that_forbids_everything_finds_nothing():
+    class Never:
+        highest = 0.0
+
+        def __init__(self, model):
+            self.models = (model,)
+
+        def __call__(self, logits):
+            return torch.full_like(logits, -torch.inf)
+
+    found = beam_search(Never(world(0)), [3], max_new_tokens=2, beams=2, n=2)
+    assert found.ids.shape == (1, 2, 0) and found.lengths.tolist() == [[0, 0]] and (found.scores == -torch.inf).all()
+
+
+def test_a_language_model_made_of_several_models_is_no_scorer():
+    tree = world(0)
+    tree.models = [world(1), world(2)]
+    assert beam_search(tree, [3], max_new_tokens=2).tokens() == beam_search(world(0), [3], max_new_tokens=2).tokens()
+
+
+@pytest.mark.parametrize("number", [np.float32, Fraction])
+def test_any_real_number_is_a_length_penalty(number, as_shipped):
+    options = {"max_new_tokens": 4, "beams": 3, "n": 3, "eos_id": EOS}
+    given_, plain = (beam_search(world(5), [3], length_penalty=p, **options) for p in (number(0.5), 0.5))
+    assert torch.equal(given_.ids, plain.ids) and torch.equal(given_.scores, plain.scores)
+
+
 def test_log_prob_is_the_scorer_of_a_plain_model():
     tree = world(5)
     options = {"max_new_tokens": 4, "beams": 3, "n": 3, "eos_id": EOS}
@@ -304,14 +333,16 @@ def test_a_step_holds_no_vocabulary(small):
     [
         ({"beams": 0}, "beams is 0"),
         ({"beams": 2.0}, "beams is 2.0"),
-        ({"beams": 2, "n": 3}, "n is 3, more than the 2 beams"),
+        ({"beams": 2, "n": 3}, "n is 3 and beams 2"),
         ({"n": 0}, "n is 0"),
         ({"length_penalty": math.nan}, "length_penalty is nan"),
         ({"length_penalty": "1"}, "length_penalty is '1'"),
+        ({"length_penalty": 2000.0}, "length_penalty is 2000.0; 2 [*][*] 2000.0 is out of range"),
+        ({"length_penalty": -2000.0}, "out of range"),
         ({"eos_id": 3}, "eos_id is 3"),
     ],
 )
-def test_bad_options_are_refused_at_the_call(options, message):
+def test_bad_options_are_refused_at_the_call(options, message, as_shipped):
     with pytest.raises(ValueError, match=message):
         beam_steps(world(0), [3], max_new_tokens=2, **options)
 
@@ -352,3 +383,23 @@ def test_nan_logits_are_refused():
     tree = Broken({}, max_length=2, default=[0.5, 0.5])
     with pytest.raises(ValueError, match="NaN"):
         beam_search(tree, [tree.bos_id], max_new_tokens=2)
+
+
+def test_one_nan_among_equal_scores_is_seen():
+    """Where many candidates tie, the first of them are looked for again: NaN, equal to nothing, must not be lost."""
+
+    class Equal:
+        highest = 0.0
+
+        def __init__(self, model):
+            self.models, self.calls = (model,), 0
+
+        def __call__(self, logits):
+            scores = torch.zeros_like(logits)
+            scores[0, -1] = torch.nan if self.calls else -1.0
+            self.calls += 1
+            return scores
+
+    tree = TreeLM({}, max_length=9, default=[0.125] * 8)
+    with pytest.raises(ValueError, match="NaN"):
+        beam_search(Equal(tree), [8], max_new_tokens=3, beams=2)

@@ -146,6 +146,22 @@ def test_a_students_own_strategy_needs_no_generator_and_no_end():
     assert got[0].sequences == got[1].sequences == [[0, 1]]
 
 
+def test_a_strategy_that_writes_into_its_prompt_is_alone_with_it():
+    def appends(prompt, max_new_tokens):
+        made = greedy(MODEL, prompt, max_new_tokens=max_new_tokens)
+        prompt += made.tokens()
+        return made
+
+    def overwrites(prompt, max_new_tokens):
+        made = greedy(MODEL, prompt, max_new_tokens=max_new_tokens)
+        prompt[:] = 0
+        return made
+
+    for own, prompt in ((appends, [3, 1]), (overwrites, torch.tensor([3, 1]))):
+        first, second = compare({"own": own, "greedy": partial(greedy, MODEL)}, prompt, max_new_tokens=3)
+        assert first.sequences == second.sequences and list(prompt) == [3, 1]
+
+
 @pytest.mark.parametrize("strategies", [{}, [], None, partial(greedy, MODEL)])
 def test_no_strategies(strategies, as_shipped):
     with pytest.raises(ValueError, match="needed a mapping, name -> strategy"):
@@ -185,7 +201,7 @@ def test_the_table_has_a_line_for_each_and_no_times():
 def test_the_frontier_by_hand():
     assert frontier([(0.0, 3.0), (1.0, 2.0), (0.5, 2.0), (2.0, 0.0)]) == [3, 1, 0]
     assert frontier([(1.0, 1.0), (1.0, 1.0), (1.0, 0.5)]) == [0, 1]  # equal points stay together
-    assert frontier([(math.nan, 9.0), (0.0, 0.0)]) == [1]
+    assert frontier([(math.nan, 9.0), (9.0, math.nan), (0.0, 0.0)]) == [2]
     assert frontier([]) == []
 
 

@@ -17,7 +17,7 @@ import torch
 PROGRAM = """
 import json, sys
 import torch
-from arlab.decoding import LookupDraft, TopK, beam_search, greedy, sample, speculative_decoding
+from arlab.decoding import LookupDraft, TopK, beam_search, contrastive_decoding, greedy, sample, speculative_decoding
 from arlab.nn.compiled import CompiledSteps
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 
@@ -62,6 +62,21 @@ def largest_difference(name, backend):
         worst, scale = max(worst, float((expected - got).abs().max())), max(scale, float(expected.abs().max()))
     return [worst, scale, caches[1].lengths, caches[1].positions.tolist()]
 
+def wholly_compiled():
+    # torch.compile over the model itself, cache and all: nothing in the pass may be foreign to it.
+    model, arguments = built("gpt2"), {"max_new_tokens": 4, "filters": [TopK(1)]}
+    torch._dynamo.config.error_on_recompile = False  # the ordinary way has the lengths in its graph
+    compiled = torch.compile(model, backend="eager")
+    expected = greedy(model, prompts[0], max_new_tokens=4).tokens()
+    return speculative_decoding(compiled, model, prompts[0], **arguments).tokens() == expected
+
+def graph_in_cache():
+    # In grad mode a step that autograd follows would stay in the cache, and the next one with it.
+    compiled = CompiledSteps(built("llama"), backend="eager")
+    cache = compiled.new_cache(1, 3)
+    logits = [compiled(torch.tensor([[token]]), cache) for token in (1, 2)]
+    return cache.k.requires_grad or any(each.requires_grad for each in logits)
+
 def speculate(model):
     return speculative_decoding(model, LookupDraft(), prompts[0], max_new_tokens=10, generator=seeded())
 
@@ -71,6 +86,7 @@ def same(backend, device="cpu"):
         "sample": lambda m: sample(m, prompts, max_new_tokens=8, filters=[TopK(5)], generator=seeded()),
         "speculative": speculate,
         "beam": lambda m: beam_search(m, prompts, max_new_tokens=8, beams=3, n=2, eos_id=4),
+        "contrastive": lambda m: contrastive_decoding(m, m, prompts, max_new_tokens=8, alpha=0.5),
     }
     found = {}
     for name, decode in decoders.items():
@@ -100,7 +116,16 @@ def test_logits_of_ragged_rows_with_a_rollback_and_a_reorder():
 
 
 def test_every_decoder_writes_the_same():
-    assert result('same("eager")') == dict.fromkeys(("greedy", "sample", "speculative", "beam"), True)
+    found = result('same("eager")')
+    assert found == dict.fromkeys(("greedy", "sample", "speculative", "beam", "contrastive"), True)
+
+
+def test_the_model_itself_may_be_compiled():
+    assert result("wholly_compiled()")
+
+
+def test_steps_in_grad_mode_leave_no_graph_in_the_cache():
+    assert result("graph_in_cache()") is False
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++ on a CPU; there is no g++")

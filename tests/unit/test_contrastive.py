@@ -108,10 +108,18 @@ def test_other_bad_input(as_shipped):
     other = TreeLM({}, max_length=2, default=[0.5, 0.5])
     with pytest.raises(ValueError, match="the strong model has 3 tokens, the weak model has 2"):
         contrastive_decoding(world(0), other, [3], max_new_tokens=1)
-    with pytest.raises(ValueError, match="with one beam there is one text"):
+    with pytest.raises(ValueError, match="n is 2 and beams 1"):
         contrastive_decoding(world(0), world(1), [3], max_new_tokens=1, n=2)
     with pytest.raises(ValueError, match="max_new_tokens is 0"):
         contrastive_decoding(world(0), world(1), [3], max_new_tokens=0)
+    for options, message in (
+        ({"beams": 1.0}, "beams is 1.0"),
+        ({"beams": True}, "beams is True"),
+        ({"beams": 0}, "beams is 0"),
+        ({"length_penalty": "1"}, "length_penalty is '1'"),
+    ):
+        with pytest.raises(ValueError, match=message):  # with one beam too, which has no use for the penalty
+            contrastive_decoding(world(0), world(1), [3], max_new_tokens=1, **options)
 
 
 # ------------------------------------------------------------------------------------------------- decoding

@@ -1,13 +1,14 @@
 """Drafts, rounds and caches: what is proposed, what each round reports, what is rolled back, what is refused."""
 
 import math
+from itertools import count
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arlab.decoding import Temperature, TopK, greedy
+from arlab.decoding import Temperature, TopK, TopP, greedy, speculative
 from arlab.decoding.drafts import LookupDraft, ModelDraft, Proposal, is_greedy
 from arlab.decoding.speculative import speculative_decoding, speculative_steps
 from arlab.nn.decoder import DecoderConfig, DecoderLM
@@ -65,7 +66,7 @@ def test_lookup_copies_what_followed_the_longest_match():
     assert draft.propose([1, 2, 3, 9, 8, 1, 2, 3], 2).tokens == [9, 8]
     assert draft.propose([2, 3, 7, 5, 3, 6, 2, 3], 1).tokens == [7], "two tokens match there, one where 6 followed"
     assert draft.propose([3, 7, 3, 6, 3], 1).tokens == [6], "the latest one among equals"
-    assert draft.propose([1, 2, 3], 4).tokens == [] and draft.propose([5], 4).tokens == []
+    assert draft.propose([1, 2, 3], 4).tokens == draft.propose([5], 4).tokens == draft.propose([], 4).tokens == []
     assert draft.propose([4, 1, 2, 1, 2], 5).tokens == [1, 2, 1, 2, 1], "a loop goes on"
     assert draft.propose([7, 7], 3).tokens == [7, 7, 7]
     assert LookupDraft(longest=3, shortest=2).propose([2, 1, 2], 3).tokens == []
@@ -121,6 +122,24 @@ def test_every_kind_of_round():
 
 
 DRAFTED = ([2, 2, 2], [2, 0, 2], [], [3], [2])
+
+
+def test_seconds_are_the_drafts_and_the_targets(monkeypatch):
+    """On a clock that ticks once a look: a tick for each draft and each verification, one for the prompt."""
+    monkeypatch.setattr(speculative, "perf_counter", count().__next__)
+    steps = list(speculative_steps(FLAT, FLAT, [1, 2], max_new_tokens=9, gamma=2, filters=COLD))
+    assert [step.draft_seconds for step in steps] == [1, 1, 1]
+    assert [step.verify_seconds for step in steps] == [2, 1, 1], "the prompt's own pass is the first round's"
+
+
+def test_a_draft_may_write_into_the_text_that_it_is_given():
+    class Writes:
+        def propose(self, text, limit):
+            text += [3] * limit
+            return text[-limit:]
+
+    arguments = {"max_new_tokens": 9, "filters": COLD}
+    assert speculative_decoding(GPT, Writes(), [3], **arguments).tokens() == greedy(GPT, [3], max_new_tokens=9).tokens()
 
 
 @pytest.mark.parametrize("filters", [(), COLD])
@@ -211,7 +230,17 @@ def test_all_draws_come_from_the_generator():
     assert torch.equal(torch.get_rng_state(), before) and torch.equal(first.ids, second.ids)
     speculative_decoding(GPT, LLAMA, [3], filters=COLD, **arguments)
     assert torch.equal(torch.get_rng_state(), before), "greedy draws nothing"
-    assert not is_greedy([]) and not is_greedy([lambda logits: logits, Temperature(0)])
+    apart = [TreeLM({}, max_length=99, default=law) for law in ([0, 0.5, 0, 0.5], [0.5, 0, 0.5, 0])]
+    first, second = (speculative_decoding(*apart, [], generator=seeded(2), **arguments) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(first.ids, second.ids), "after a rejection too"
+
+
+def test_which_filters_leave_the_argmax_alone():
+    for cold in (Temperature(0), TopK(1)):
+        assert is_greedy([cold]) and is_greedy([cold, TopP(0.5), Temperature(2)])
+        assert not is_greedy([Temperature(1e9), cold]), "which may round two logits to one"
+        assert not is_greedy([cold, lambda logits: logits]) and not is_greedy([lambda logits: logits, cold])
+    assert not is_greedy([]) and not is_greedy([TopK(2)])
 
 
 # ------------------------------------------------------------------------------------------------ what is refused
@@ -227,12 +256,14 @@ def test_bad_input_raises_at_the_call(as_shipped):
         ("max_new_tokens is -1", {"max_new_tokens": -1}),
         ("exceed the model's context_length", {"max_new_tokens": 40}),
         ("eos_id is 17", {"eos_id": 17}),
+        ("pad_id is 17", {"pad_id": 17}),
         ("the draft has 4 tokens and the target 17", {"draft": FLAT}),
         (
             "the draft's context_length is 12; prompt and new tokens make 13",
             {"draft": short},
         ),
         ("the draft is a str; needed a LanguageModel", {"draft": "lookup"}),
+        ("the draft is the class LookupDraft itself", {"draft": LookupDraft}),
     ):
         given_ = {"target": GPT, "draft": LLAMA, "prompt": [3, 1], "max_new_tokens": 11, **arguments}
         with pytest.raises((ValueError, TypeError), match=message):
@@ -258,6 +289,7 @@ def test_a_draft_that_breaks_its_word_is_told_so(filters, as_shipped):
         ("proposed 3 tokens; it was asked for at most 2", [1, 1, 1]),
         ("proposed 4; ids lie between 0 and 3", [4]),
         ("proposed 1.0; ids", [1.0]),
+        ("proposed True; ids", [True]),
         ("shape", Proposal([1, 1], half)),
         ("probability 0.0", Proposal([2], half)),
         ("no distribution", Proposal([1], 2 * half)),
@@ -266,6 +298,19 @@ def test_a_draft_that_breaks_its_word_is_told_so(filters, as_shipped):
             continue  # greedy needs no more than the drafted ids
         with pytest.raises(ValueError, match=message):
             speculative_decoding(FLAT, Says(answer), [1], max_new_tokens=9, gamma=2, filters=filters)
+    with pytest.raises(ValueError, match="proposed 2 tokens; it was asked for at most 1"):  # no room for two
+        speculative_decoding(FLAT, Says([1, 1]), [1], max_new_tokens=2, gamma=2, filters=filters)
+
+
+@pytest.mark.parametrize("filters", [(), COLD])
+def test_a_draft_model_of_nan_is_told_so(filters):
+    class Broken(TreeLM):
+        def last_logits(self, ids, cache=None, lengths=None):
+            return super().last_logits(ids, cache, lengths) * math.nan
+
+    with pytest.raises(ValueError, match="no distribution"):
+        broken = Broken({}, max_length=99, default=[0.25] * 4)
+        speculative_decoding(FLAT, broken, [1], max_new_tokens=3, filters=filters)
 
 
 def test_zero_new_tokens_is_as_in_greedy():

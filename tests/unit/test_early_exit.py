@@ -53,6 +53,14 @@ def test_the_weights_are_the_models():
     assert not torch.equal(early(IDS), before)
 
 
+def test_it_goes_where_the_model_goes():
+    """A buffer is replaced when a model moves, unlike a weight: the table of sinusoids must be asked for anew."""
+    model = DecoderLM(CONFIGS["sinusoidal, post-LN"], seed=0)
+    early = EarlyExit(model, 1)
+    model.to("meta")
+    assert early.sinusoids.device.type == "meta" and early.state_dict().keys() < model.state_dict().keys()
+
+
 def test_what_is_refused():
     model = MODELS["gpt2"]
     for layers in (0, 4, -1):

@@ -59,6 +59,7 @@ def test_diversity_by_hand():
     # 1 2 1 2 1 2: 2-grams 2 of 5, 3-grams 2 of 4, 4-grams 2 of 3
     assert diversity([1, 2, 1, 2, 1, 2]) == pytest.approx(2 / 5 * 2 / 4 * 2 / 3)
     assert diversity([1, 2, 3, 4, 5]) == 1
+    assert diversity([1] * 6) == pytest.approx(1 / 5 * 1 / 4 * 1 / 3), "5-grams do not count"
     assert diversity([[1, 2, 1, 2, 1, 2], [5]]) == pytest.approx((2 / 15 + 1) / 2)
 
 

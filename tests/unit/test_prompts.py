@@ -148,3 +148,9 @@ def boolean(*rows):
 def test_masks_that_do_not_fit(prompt, mask, error, message, as_shipped):
     with pytest.raises(error, match=message):
         read(prompt, mask)
+
+
+def test_an_iterator_is_refused(as_shipped):
+    """It would be empty at the second look, and an empty prompt is one that starts from the start symbol."""
+    with pytest.raises(TypeError, match="can be read only once"):
+        read(iter([1, 2]))

@@ -212,11 +212,19 @@ def test_acceptance_and_residual_on_the_designs_example():
     assert torch.equal(residual(P, P), P) and torch.equal(acceptance(P, P), torch.ones(3).double())
     one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     assert acceptance(one, other).tolist() == [1, 0] and residual(one, other).tolist() == [1, 0]
+    assert acceptance(one, one).tolist() == [1, 1], "1 also where neither has any mass"
+    assert acceptance(one, 1.005 * one).tolist() == pytest.approx([1 / 1.005, 1]), "a half-precision softmax may be off"
 
 
 @pytest.mark.parametrize(
     ("p", "q"),
-    [(P, Q[:2]), (P.log(), Q), (P, 2 * Q), (P, torch.full((3,), math.nan)), (torch.tensor([1.5, -0.5, 0]), P.float())],
+    [
+        (P, Q[:2]),
+        (P.log(), Q),
+        (P, 1.02 * Q),
+        (P, torch.full((3,), math.nan)),
+        (torch.tensor([1.5, -0.5, 0]), P.float()),
+    ],
 )
 def test_what_is_no_pair_of_distributions_is_refused(p, q, as_shipped):
     for function in (acceptance, residual):
