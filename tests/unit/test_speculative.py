@@ -158,7 +158,7 @@ def test_the_law_is_exactly_the_targets(draft, gamma, monkeypatch):
 FILTERS = [(Temperature(0.5),), (TopK(2),), (TopP(0.6),), (Temperature(2), MinP(0.5)), (TopK(1), Temperature(3))]
 
 
-@pytest.mark.parametrize("filters", [*FILTERS, (lambda logits: logits.round(),)], ids=str)
+@pytest.mark.parametrize("filters", [*FILTERS, (torch.round,)], ids=[*map(str, FILTERS), "a function of one's own"])
 @pytest.mark.parametrize("name", ["another model", "the target itself", "lookup"])
 def test_the_law_is_the_targets_after_filtering_both_sides(name, filters, monkeypatch):
     arguments = {"max_new_tokens": 3, "gamma": 2, "filters": filters}
