@@ -24,7 +24,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 STANDS_FOR_A_WIDGET = ("arlab view: ", "interactive widget - ")
 # Where files of one machine live: a home, a temporary folder, a drive, this checkout.
-MACHINE_PATH = re.compile(r"(/home/|/root/|/Users/|/tmp/|/var/folders/|[A-Z]:\\|" + re.escape(str(ROOT)) + ")")
+MACHINE_PATH = re.compile(r"(/home/|/root/|/Users/|/tmp/|/var/folders/|\b[A-Z]:\\|" + re.escape(str(ROOT)) + ")")
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

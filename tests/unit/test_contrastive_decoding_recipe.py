@@ -1,11 +1,11 @@
 """The recorded run of notebook 12: its models, what it measures, and that the shipped file holds together."""
 
-import pytest
 import torch
 
 from arlab.decoding import contrastive_decoding, greedy
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.language_model import last_logits
+from arlab.nn.prompt_forgotten import PromptForgotten
 from arlab.recipes import contrastive_decoding as recipe
 
 MODEL = DecoderLM(DecoderConfig.llama(vocab_size=13, context_length=128, d_model=16, layers=2, heads=2), seed=0).eval()
@@ -22,25 +22,8 @@ def test_forbidden_tokens_are_never_written_nor_counted():
     assert greedy(recipe.WithoutSpecial(MODEL, [first]), PROMPTS, max_new_tokens=1).ids[0, 0, 0] != first
 
 
-def test_the_forgotten_prompt_leaves_its_last_token_and_what_is_written():
-    """Step by step with its cache, it says what the model says of a text that begins with that token."""
-    weak = recipe.PromptForgotten(MODEL)
-    cache = weak.new_cache(2, 12)
-    read = PROMPTS[:, -1:]
-    ids = PROMPTS
-    for new in ([[9], [10]], [[2], [2]], [[11], [1]]):
-        assert torch.allclose(weak.last_logits(ids, cache), last_logits(MODEL, read), atol=1e-4)
-        ids = torch.tensor(new)
-        read = torch.cat([read, ids], dim=1)
-
-
-def test_ragged_prompts_are_refused():
-    with pytest.raises(ValueError, match="ragged"):
-        contrastive_decoding(MODEL, recipe.PromptForgotten(MODEL), [[1, 2], [3]], max_new_tokens=2)
-
-
 def test_write_reports_what_contrastive_decoding_does():
-    weak = recipe.PromptForgotten(MODEL)
+    weak = PromptForgotten(MODEL)
     texts, logprobs, sizes, same = recipe.write(MODEL, weak, 0.5, PROMPTS)
     found = contrastive_decoding(MODEL, weak, PROMPTS, max_new_tokens=recipe.TOKENS, alpha=0.5)
     assert texts == [found.tokens(row) for row in range(2)] and torch.equal(logprobs, found.logprobs[:, 0])
