@@ -38,6 +38,17 @@ def test_an_answer_of_two_words_and_one_with_signs():
     assert recipe.is_right(" a.b", "a.b") and not recipe.is_right(" axb", "a.b")
 
 
+def test_the_story_is_the_first_lines_of_the_fable(monkeypatch):
+    lines = [recipe.FABLE, *(f"line {number}," for number in range(2, 13))]
+    monkeypatch.setattr(recipe, "tiny_shakespeare", lambda: "A play.\n\n" + "\n".join(lines))
+    beginning, rest = recipe.story()
+    assert beginning == f"{recipe.FABLE}\nline 2,\nline 3,\nline 4,"
+    assert rest == "\nline 5,\nline 6,\nline 7,\nline 8,\nline 9,\nline 10,"
+    monkeypatch.setattr(recipe, "tiny_shakespeare", lambda: "another play")
+    with pytest.raises(ValueError, match="substring not found"):
+        recipe.story()
+
+
 def test_windows_are_spread_over_the_whole_text():
     ids = torch.arange(100)
     found = recipe.windows(ids, rows=4, length=10)
@@ -64,7 +75,7 @@ def test_log_probabilities_are_those_of_the_decoder():
 
 
 def test_every_strategy_runs_on_a_small_model(capsys, monkeypatch):
-    monkeypatch.setattr(recipe, "STORY", "the capital of France ")
+    monkeypatch.setattr(recipe, "story", lambda: ("the capital of France ", "is Paris"))
     monkeypatch.setattr(recipe, "STORY_TOKENS", 6)
     monkeypatch.setattr(recipe, "FACTS", {"the capital of France is": "Paris", "Paris is": "0"})
     story = recipe.record_story(MODEL, TOKENIZER)
