@@ -191,25 +191,9 @@ const beamControls = (view, { get, count, most, facts }) => {
     view.checkbox({ trait: "show_cut", label: "candidates cut", title: "Draw the candidates that were cut at once" }));
 
   let busy = false;
-  const box = h("textarea", { class: "bt-prompt-box", rows: view.get("prompt").includes("\n") ? 3 : 1, "aria-label": "Prompt", spellcheck: "false", readonly: !hasKernel,
-    "data-lm-suppress-shortcuts": "true", title: hasKernel ? "Enter runs the search, Shift+Enter makes a new line" : NO_KERNEL,
-    onkeydown: (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      event.stopPropagation();
-      ask();
-    } });
-  const ask = async () => {
-    if (!hasKernel || busy) return;
-    busy = run.disabled = true;
-    await view.ask("prompt", { text: box.value });
-    busy = run.disabled = false;
-  };
-  const run = view.button("Run", ask, { disabled: !hasKernel, title: hasKernel ? "Search again from this prompt" : NO_KERNEL });
-  const show = () => { if (box.value !== view.get("prompt")) box.value = view.get("prompt"); };
-  view.watch(["prompt"], show);
-  show();
-  const prompt = h("div", {}, h("div", { class: "bt-prompt" }, box, run), hasKernel ? null : h("p", { class: "al-note" }, NO_KERNEL));
+  const work = async (question) => { busy = true; asking.sync(); await question(); busy = false; asking.sync(); };
+  const asking = promptBox(view, { isBusy: () => busy, work, offline: NO_KERNEL, rows: view.get("prompt").includes("\n") ? 3 : 1, title: "Search again from this prompt" });
+  const prompt = h("div", { class: "bt-prompt" }, asking.box, hasKernel ? null : h("p", { class: "al-note" }, NO_KERNEL));
 
   const draw = () => {
     const { step, over } = get();

@@ -14,9 +14,9 @@ function render({ model, el }) {
 
   // ---- where we are: the search shown, after a step ---------------------------------------------------------------
   let now = null;
-  const look = (beams) => {
+  const look = (beams, asked = get("step")) => {
     const penalty = get("length_penalty"), tree = grown[beams - 1];
-    const last = law.lastStep(tree, beams, penalty, limits), step = Math.min(get("step"), last), over = step === last;
+    const last = law.lastStep(tree, beams, penalty, limits), step = Math.min(asked, last), over = step === last;
     const kept = law.kept(tree, step, beams, penalty), live = law.live(tree, step), alive = over ? [] : live;
     const path = get("path"), at = path === null ? (alive[0] ?? kept[0] ?? 0) : law.along(tree, path, step);
     return { tree, beams, penalty, last, step, over, kept, live, alive, at, path };
@@ -29,7 +29,7 @@ function render({ model, el }) {
 
   // ---- numbers: log-probabilities, or probabilities where the scores are the model's own ------------------------------
   const prob = (value) => {
-    if (value >= 1e-3 || value === 0) return String(Number(value.toPrecision(3)));
+    if (value >= 1e-3 || value === 0) return String(Number(value.toPrecision(value < 0.1 ? 2 : 3))); // fits its box
     const [size, power] = value.toExponential(1).split("e");
     return `${size}e${power.replace("-", "−")}`;
   };
@@ -61,18 +61,26 @@ function render({ model, el }) {
     // A tree that fits is laid out whole, so that no node moves as it grows; a larger one only as far as it has grown.
     setting.large = !ranking && setting.tall > MOST;
     scroller.style.height = `${Math.min(MOST, setting.tall) + 12}px`;
-    if (!setting.large) setTimeout(prepare, 50, setting);
   };
-  const prepare = (wanted) => { // one scene at a time, while nobody waits
-    const beams = grown.findIndex((_, i) => !wanted.scenes.has(`${i + 1}`)) + 1;
-    if (setting !== wanted || !beams || !view.root.isConnected) return;
-    paint(sceneOf(look(beams)), look(beams));
-    setTimeout(prepare, 20, wanted);
-  };
+  const keyOf = ({ beams, step }) => (setting.large ? `${beams} ${step}` : `${beams}`);
   const sceneOf = (state) => {
-    const key = setting.large ? `${state.beams} ${state.step}` : `${state.beams}`;
+    const key = keyOf(state);
     if (!setting.scenes.has(key)) setting.scenes.set(key, build(state));
     return setting.scenes.get(key);
+  };
+  // What the sliders may show next is drawn ahead, one scene at a time, while nobody waits.
+  let ahead = 0;
+  const prepare = () => {
+    clearTimeout(ahead);
+    ahead = setTimeout(() => {
+      if (!view.root.isConnected) return;
+      const { beams, step } = now, next = [...grown.keys()].map((i) => i + 1).sort((a, b) => Math.abs(a - beams) - Math.abs(b - beams)).map((n) => look(n));
+      const states = setting.large ? [next[1], next[2], look(beams, step - 1), look(beams, step + 1), ...next.slice(3)] : next;
+      const state = states.find((one) => one && one.step >= 0 && !setting.scenes.has(keyOf(one)));
+      if (!state) return;
+      paint(sceneOf(state), state);
+      prepare();
+    }, 40);
   };
 
   const fit = (text, widest, pad) => {
@@ -165,11 +173,33 @@ function render({ model, el }) {
     place: () => ({ depth: now.tree.steps, y: Object.fromEntries(Object.entries(shown.place.y).filter(([i]) => visibleNow(Number(i)))) }),
     right: (i) => { const next = best(i); return next < 0 ? undefined : next; } });
   const sizes = new ResizeObserver(() => {
+    frame.clientWidth = scroller.clientWidth;
+    frame.clientHeight = scroller.clientHeight;
     if (scroller.clientWidth === room) return;
     room = scroller.clientWidth;
     view.redraw();
   });
   sizes.observe(scroller);
+
+  // What trees.reveal reads and writes: kept here, for to ask the page, or to scroll before the frame, has it laid out in between.
+  const frame = { scrollTop: 0, scrollLeft: 0, clientWidth: 0, clientHeight: 0 };
+  let scrolling = 0;
+  const ask = () => { frame.scrollTop = scroller.scrollTop; frame.scrollLeft = scroller.scrollLeft; };
+  scroller.addEventListener("scroll", () => { if (!scrolling) ask(); });
+  const reveal = (x, y, { width, height }) => {
+    if (!frame.clientHeight) [frame.clientWidth, frame.clientHeight] = [scroller.clientWidth, scroller.clientHeight];
+    const { scrollTop, scrollLeft } = frame;
+    trees.reveal(frame, x, y, 90);
+    const most = { scrollTop: height + 8 - frame.clientHeight, scrollLeft: width + 8 - frame.clientWidth };
+    for (const way of ["scrollTop", "scrollLeft"]) frame[way] = Math.max(0, Math.min(frame[way], most[way]));
+    if (frame.scrollTop === scrollTop && frame.scrollLeft === scrollLeft) return;
+    scrolling ||= requestAnimationFrame(() => {
+      scrolling = 0;
+      scroller.scrollTop = frame.scrollTop;
+      scroller.scrollLeft = frame.scrollLeft;
+      ask();
+    });
+  };
 
   // ---- beside it: sentences, hypotheses, controls (beam_panels.js) ---------------------------------------------------------
   const tellers = beamTellers({ get: () => now, nameOf, words, lineOf, isEnd, prob, log, total, facts, limits });
@@ -223,11 +253,12 @@ function render({ model, el }) {
     }
     field.setAttribute("aria-activedescendant", `${unique}-${beams}-${at}`);
     const seen = `${beams} ${step} ${at} ${setting.key}`;
-    if (seen !== revealed && place.y[at] !== undefined) trees.reveal(scroller, place.x[at] + 60, place.y[at], 90);
-    revealed = seen;
     tellers.draw();
     panels.draw();
     controls.draw();
+    if (seen !== revealed && place.y[at] !== undefined) reveal(place.x[at] + 60, place.y[at], place);
+    revealed = seen;
+    prepare();
   }
   function load() {
     ({ trees: grown, strings } = get("search"));
@@ -235,6 +266,6 @@ function render({ model, el }) {
   view.watch(["search"], load);
   view.watch(["beams", "step", "length_penalty", "path", "arrangement", "show_cut", "numbers", "prompt"]);
   const close = view.start();
-  return () => { sizes.disconnect(); controls.stop(); close(); };
+  return () => { clearTimeout(ahead); sizes.disconnect(); controls.stop(); close(); };
 }
 export default { render };

@@ -64,8 +64,10 @@ class BeamTree(View):
     """
 
     title = "Beam tree"
-    _esm = script("heat.js", "tree_layout.js", "beam_hypotheses.js", "beam_panels.js", "beam_tree.js")
-    _css = style("beam_tree.css")
+    _esm = script(
+        "heat.js", "tree_layout.js", "filter_controls.js", "beam_hypotheses.js", "beam_panels.js", "beam_tree.js"
+    )
+    _css = style("distribution.css", "beam_tree.css")
 
     beams = traitlets.Int(2).tag(sync=True)
     step = traitlets.Int(0, help="how many steps are drawn; 0 is before the first").tag(sync=True)

@@ -42,7 +42,7 @@ class DecoderArena(View):
     """
 
     title = "Decoder arena"
-    _esm = script("curves.js", "frontier.js", "arena_row.js", "decoder_arena.js")
+    _esm = script("curves.js", "frontier_names.js", "frontier.js", "arena_row.js", "decoder_arena.js")
     _css = style("decoder_arena.css")
 
     seed = traitlets.Int(0).tag(sync=True)

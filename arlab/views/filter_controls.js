@@ -39,9 +39,9 @@ const filterControls = (() => {
 
 // Prompt box: Enter or the button asks the kernel. It gives { box, sync }; sync() after a change of busy or prompt.
 const OFFLINE = "This is a saved page: the sliders and the draws work, a new prompt and the next token need the notebook.";
-const promptBox = (view, { isBusy, work, offline = OFFLINE }) => {
+const promptBox = (view, { isBusy, work, offline = OFFLINE, rows = 2, title = "Ask the model what comes next" }) => {
   const { h } = arlab, { live } = view;
-  const box = h("textarea", { class: "dv-prompt-box", rows: 2, "aria-label": "Prompt", spellcheck: "false", readonly: !live,
+  const box = h("textarea", { class: "dv-prompt-box", rows, "aria-label": "Prompt", spellcheck: "false", readonly: !live,
     "data-lm-suppress-shortcuts": "true", title: live ? "Enter runs the model, Shift+Enter makes a new line" : offline,
     onkeydown: (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -49,7 +49,7 @@ const promptBox = (view, { isBusy, work, offline = OFFLINE }) => {
       run();
     } });
   const run = () => { if (live && !isBusy()) work(() => view.ask("prompt", { text: box.value })); };
-  const button = view.button("Run", run, { class: "al-button al-primary dv-run", title: live ? "Ask the model what comes next" : offline });
+  const button = view.button("Run", run, { class: "al-button al-primary dv-run", title: live ? title : offline });
   const sync = () => { button.disabled = !live || isBusy(); };
   const show = () => { if (box.value !== view.get("prompt")) box.value = view.get("prompt"); };
   view.watch(["prompt"], show);

@@ -1,5 +1,5 @@
-// Two measures of some strategies against each other, and the line of those that no other one beats. An SVG drawing.
-// Beside it, the arithmetic alone: `beaten`, `onLine`, and `place`, which finds room for the names.
+// Two measures of some strategies against each other, and the line of those that no other one beats. An SVG drawing;
+// frontier_names.js finds room for the names. Beside it, the arithmetic alone: `beaten` and `onLine`.
 const frontier = (() => {
   const { h, svg, setText } = arlab;
 
@@ -8,52 +8,11 @@ const frontier = (() => {
   const beaten = (points, one) => points.filter((other) => beats(other, one));
   const onLine = (points) => points.filter((one) => !points.some((other) => beats(other, one)));
 
-  // ---- room for names -------------------------------------------------------------------------------------------------
-  const crossing = (a, b) => Math.max(0, Math.min(a.x + a.wide, b.x + b.wide) - Math.max(a.x, b.x))
-    * Math.max(0, Math.min(a.y + a.tall, b.y + b.tall) - Math.max(a.y, b.y));
-  const nearest = (box, { x, y }) => ({ x: Math.max(box.x, Math.min(box.x + box.wide, x)), y: Math.max(box.y, Math.min(box.y + box.tall, y)) });
-  const BESIDE = 13; // pixels: a name this near to its point needs no line to it
-  const AROUND = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.8, -0.8], [0.8, 0.8], [-0.8, -0.8], [-0.8, 0.8],
-    [0.4, -1], [-0.4, -1], [0.4, 1], [-0.4, 1]];
-  const FAR = [10, 20, 32, 46, 62, 80, 100, 124, 150];
-  // names: [{ x, y, wide }], the points they belong to and how long they are. avoid: other rectangles, such as pieces of
-  // a line, that are better left free. Gives a rectangle { x, y, wide, tall } for each, inside `box`.
-  const place = (names, box, avoid = [], tall = 17) => {
-    const marks = names.map(({ x, y }) => ({ x: x - 7, y: y - 7, wide: 14, tall: 14 }));
-    const choices = names.map(({ x, y, wide }) => FAR.flatMap((far) => AROUND.map(([dx, dy]) => ({
-      x: Math.max(box.left, Math.min(box.right - wide, x + dx * far - (dx > 0 ? 0 : dx < 0 ? wide : wide / 2))),
-      y: Math.max(box.top, Math.min(box.bottom - tall, y + dy * far - (dy > 0 ? 0 : dy < 0 ? tall : tall / 2))), wide, tall, far }))));
-    const found = names.map(() => null);
-    // A name that is not beside its point has a line to it, here as five dots: they should not lie on another name.
-    for (const [i, some] of choices.entries()) {
-      for (const one of some) {
-        const end = nearest(one, names[i]), dx = end.x - names[i].x, dy = end.y - names[i].y;
-        one.dots = Math.hypot(dx, dy) < BESIDE ? [] : [1, 2, 3, 4, 5].map((k) => ({ x: names[i].x + (k / 6) * dx, y: names[i].y + (k / 6) * dy }));
-      }
-    }
-    const hits = (dots, { x, y, wide: w, tall: t }) => dots.filter((dot) => dot.x > x && dot.x < x + w && dot.y > y && dot.y < y + t).length;
-    const cost = (one, i) => found.reduce((sum, other) => sum + (other ? 100 * crossing(one, other) + 60 * (hits(one.dots, other) + hits(other.dots, one)) : 0), 0)
-      + marks.reduce((sum, mark, j) => sum + crossing(one, mark) * 20 + (j === i ? 0 : 40 * hits(one.dots, mark)), 0)
-      + avoid.reduce((sum, piece) => sum + crossing(one, piece) * 0.6, 0) + one.far ** 1.5 / 4;
-    for (let sweep = 0; sweep < 4; sweep++) { // the first places them one by one, the others look again
-      names.forEach((_, i) => {
-        found[i] = null;
-        let least = Infinity, best = null;
-        for (const one of choices[i]) {
-          const now = cost(one, i);
-          if (now < least) [least, best] = [now, one];
-        }
-        found[i] = best;
-      });
-    }
-    return found;
-  };
-
   // ---- the panel --------------------------------------------------------------------------------------------------------
   // measures: { name: { label, short, way, more } }, way 1 or -1. points(): [{ name, values, old }], those to be drawn.
   // pointed(): a Set of names. point(names, how): the hand, or the keys, are on these. choose(name): Enter, or a click.
   const panel = (view, { measures, shown, points, pointed, point, choose }) => {
-    const M = { left: 58, right: 44, top: 26, bottom: 46 }, TALL = 310, MARK = 6;
+    const M = { left: 58, right: 44, top: 26, bottom: 46 }, HEIGHT = 310, MARK = 6;
     const unique = `fr-${Math.random().toString(36).slice(2, 8)}`;
     const measuring = document.createElement("canvas").getContext("2d");
     const picture = svg("svg", { class: "fr-plot" });
@@ -120,14 +79,14 @@ const frontier = (() => {
     };
 
     const build = (wide, x, y, all) => {
-      const right = wide - M.right, bottom = TALL - M.bottom, parts = [];
+      const right = wide - M.right, bottom = HEIGHT - M.bottom, parts = [];
       const line = (props) => parts.push(svg("line", props)), text = (props, says) => parts.push(svg("text", props, says));
       picture.setAttribute("width", wide);
-      picture.setAttribute("height", TALL);
+      picture.setAttribute("height", HEIGHT);
       const good = all.filter(({ values }) => values[x] !== null && values[y] !== null);
       const missing = all.filter((one) => !good.includes(one)).map(({ name }) => name);
       if (!good.length) {
-        picture.replaceChildren(svg("text", { class: "fr-name", x: wide / 2, y: TALL / 2, "text-anchor": "middle" }, "No strategy has both measures."));
+        picture.replaceChildren(svg("text", { class: "fr-name", x: wide / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "No strategy has both measures."));
         return { missing, marks: [] };
       }
       const level = axis(good.map(({ values }) => values[x]), x, M.left, right, Math.max(2, Math.floor(wide / 110)));
@@ -140,7 +99,7 @@ const frontier = (() => {
         line({ class: "fr-grid", x1: level.at(value), x2: level.at(value), y1: M.top, y2: bottom });
         text({ class: "fr-tick", x: level.at(value), y: bottom + 16, "text-anchor": "middle" }, says);
       }
-      text({ class: "fr-name", x: right, y: TALL - 8, "text-anchor": "end" }, named(x, measures[x].way, ["←", "→"]));
+      text({ class: "fr-name", x: right, y: HEIGHT - 8, "text-anchor": "end" }, named(x, measures[x].way, ["←", "→"]));
       text({ class: "fr-name", x: 4, y: 14 }, named(y, measures[y].way, ["↓", "↑"]));
 
       const found = good.map(({ name, values, old }) => ({ name, old, values, x: level.at(values[x]), y: upright.at(values[y]),
@@ -152,19 +111,26 @@ const frontier = (() => {
       const pieces = corners.slice(1).map(([x1, y1], i) => ({ x: Math.min(x1, corners[i][0]) - 2, y: Math.min(y1, corners[i][1]) - 2,
         wide: Math.abs(x1 - corners[i][0]) + 4, tall: Math.abs(y1 - corners[i][1]) + 4 }));
 
-      measuring.font = `600 12.5px ${view.theme.font}`;
-      const names = found.map((one) => fit(arlab.visible(one.name), 170));
-      const places = place(found.map((one, i) => ({ x: one.x, y: one.y, wide: Math.ceil(measuring.measureText(names[i]).width) + 6 })),
+      const names = found.map((one) => {
+        const first = kept.includes(one);
+        measuring.font = `${first ? 600 : 500} 12.5px ${view.theme.font}`;
+        const text = fit(arlab.visible(one.name), 170);
+        return { x: one.x, y: one.y, wide: Math.ceil(measuring.measureText(text).width) + 6, first, text };
+      });
+      const places = frontierNames.place(names,
         { left: M.left + 2, right: wide - 2, top: M.top - 6, bottom: bottom - 1 }, pieces);
+      for (const [i, { leader }] of places.entries()) {
+        found[i].leader = leader ? svg("line", { class: "fr-leader", x1: leader[0].x, y1: leader[0].y, x2: leader[1].x, y2: leader[1].y }) : null;
+        if (leader) parts.push(found[i].leader); // below all points
+      }
       found.forEach((one, i) => {
-        const at = places[i], on = kept.includes(one);
-        const edge = nearest(at, one);
-        const leader = at.dots.length
-          ? svg("line", { class: "fr-leader", x1: one.x, y1: one.y, x2: edge.x, y2: edge.y }) : null;
+        const at = places[i];
         one.mark = svg("circle", { class: "fr-mark", cx: one.x, cy: one.y, r: MARK });
-        one.label = svg("text", { class: "fr-label", x: at.x + at.wide / 2, y: at.y + 13, "text-anchor": "middle", dataset: { label: one.name } }, names[i]);
+        one.back = svg("rect", { class: "fr-back", x: at.x, y: at.y, width: at.wide, height: at.tall });
+        const [start, anchor] = at.turn < 0 ? [at.x + at.wide - 3, "end"] : [at.x + 3, "start"];
+        one.label = svg("text", { class: "fr-label", x: start, y: at.y + 12.5, "text-anchor": anchor, dataset: { label: one.name } }, names[i].text);
         one.group = svg("g", { id: `${unique}-${i}`, role: "option", "aria-label": one.name,
-          dataset: { point: one.name, line: on ? "1" : "0", old: one.old ? "1" : "0" } }, leader, one.mark, one.label);
+          dataset: { point: one.name, line: kept.includes(one) ? "1" : "0", old: one.old ? "1" : "0", named: at.hidden ? "0" : "1" } }, one.back, one.mark, one.label);
         parts.push(one.group);
       });
       picture.replaceChildren(...parts);
@@ -186,6 +152,7 @@ const frontier = (() => {
         if (one.group.getAttribute("aria-selected") === flag) continue;
         one.group.setAttribute("aria-selected", flag);
         one.mark.setAttribute("r", on.has(one.name) ? MARK + 2.5 : MARK);
+        one.leader?.setAttribute("data-on", flag);
         if (on.has(one.name)) one.group.parentNode.append(one.group); // above the others
       }
       const first = marks.find(({ name }) => on.has(name));
@@ -198,8 +165,9 @@ const frontier = (() => {
     const tell = (x, y, chosen) => {
       if (!chosen.length) {
         const who = missing.length > 3 ? `${missing.length} strategies` : list(missing);
+        const unnamed = marks.some(({ group }) => group.dataset.named === "0");
         const rest = missing.length ? ` Not drawn, for want of a measure: ${who}.` : "";
-        return `On the line are those that no other one beats: none is at least as far on both axes and farther on one.${rest}`;
+        return `On the line are those that no other one beats: none is at least as far on both axes and farther on one.${rest}${unnamed ? " Names without room show when chosen." : ""}`;
       }
       const { values } = chosen[0], figures = [...new Set([x, y])].map((name) => `${measures[name].label} ${measures[name].format(values[name])}`);
       const by = beaten(marks, chosen[0]).map(({ name }) => name);
@@ -208,5 +176,5 @@ const frontier = (() => {
     return { box, field, draw };
   };
 
-  return { beaten, onLine, place, panel };
+  return { beaten, onLine, panel };
 })();

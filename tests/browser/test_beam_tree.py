@@ -391,7 +391,7 @@ def test_in_jupyterlab_sliders_need_no_kernel_and_a_prompt_does(lab_notebook, in
     assert scores(page) == pytest.approx(ours, rel=1e-12)
     for bad, says in [("", "prompt 0 is empty"), ("xyz", "'x'"), ("a" * 9, "context_length of 12")]:
         prompt.fill(bad)
-        page.locator(".bt-prompt .al-button").click()
+        page.locator(".dv-prompt .al-button").click()
         page.wait_for_function("s => document.querySelector('.al-banner').textContent.includes(s)", arg=says)
     assert json.loads(in_kernel(page, "print(json.dumps(view.ids))")) == ids
 
@@ -404,4 +404,4 @@ def test_without_a_kernel_the_prompt_says_so(saved_page):
     assert page.get_by_text("This is a saved page: everything moves but the prompt").is_visible()
     assert page.get_by_role("textbox", name="Prompt").input_value() == "17 4"
     assert not page.get_by_role("textbox", name="Prompt").is_editable()
-    assert page.locator(".bt-prompt .al-button").is_disabled()
+    assert page.locator(".dv-prompt .al-button").is_disabled()

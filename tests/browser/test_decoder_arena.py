@@ -306,8 +306,8 @@ def test_points_stand_where_their_measures_are(saved_page):
 
 
 def label_boxes(page) -> list[list[float]]:
-    """left, top, right, bottom of each name."""
-    return page.locator(".fr-label").evaluate_all(
+    """left, top, right, bottom of each name that can be seen."""
+    return page.locator(".fr-label:visible").evaluate_all(
         "all => all.map(one => { const b = one.getBBox(); return [b.x, b.y, b.x + b.width, b.y + b.height]; })"
     )
 
@@ -332,15 +332,71 @@ def test_names_do_not_overlap(saved_page, width):
             assert not overlap(a, b), (x, y, a, b)
 
 
-def test_twenty_four_names_find_room(saved_page):
+def crowd() -> DecoderArena:
+    """Twenty-four strategies, many of them in one place."""
     draw = random.Random(1)
     some = []
     for n in range(24):
         ids = [draw.randrange(2 + n % 5) for _ in range(30)]
         some.append(written(f"strategy number {n}", [ids], None, -1 - n % 4 / 10, 1 + n % 3))
-    page = saved_page(DecoderArena(some, prompt_text=""), width=600)
+    return DecoderArena(some, prompt_text="")
+
+
+CROSSINGS = """() => {
+  const numbers = (e, ...names) => names.map((name) => Number(e.getAttribute(name)));
+  const side = (p, q, r) => Math.sign((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0]));
+  const cross = ([p, q], [r, s]) => side(p, q, r) * side(p, q, s) < 0 && side(r, s, p) * side(r, s, q) < 0;
+  const lines = [...document.querySelectorAll(".fr-leader")];
+  const leaders = lines.map((e) => [numbers(e, "x1", "y1"), numbers(e, "x2", "y2")]);
+  const pairs = document.querySelector(".fr-line").getAttribute("points").split(" ");
+  const corners = pairs.map((pair) => pair.split(",").map(Number));
+  const labels = [...document.querySelectorAll(".fr-label")].filter((e) => e.checkVisibility()).map((e) => {
+    const { x, y, width, height } = e.getBBox();
+    const [left, right, top, bottom] = [x + 1, x + width - 1, y + 3, y + height - 3];
+    return [[[left, top], [right, bottom]], [[left, bottom], [right, top]]];
+  });
+  const through = (line) => labels.filter(([a, b]) => cross(line, a) || cross(line, b)).length;
+  return {
+    leaders: leaders.length,
+    crossing: leaders.flatMap((a, i) => leaders.slice(i + 1).filter((b) => cross(a, b))).length,
+    through: leaders.reduce((sum, line) => sum + through(line), 0),
+    line: corners.slice(1).reduce((sum, corner, i) => sum + through([corners[i], corner]), 0),
+  };
+}"""
+
+
+@pytest.mark.parametrize("width", [600, 800, 1000])
+def test_lines_to_names_cross_neither_each_other_nor_a_name(saved_page, width):
+    some = 0
+    for view in (full_arena(answer="Paris"), crowd()):
+        page = saved_page(view, width=width)
+        for x, y in [
+            ("logprob", "diversity"),
+            ("seconds", "logprob"),
+            ("seconds", "distinct"),
+            ("repetition", "diversity"),
+        ]:
+            page.evaluate("([x, y]) => { arlabModel.set('x', x); arlabModel.set('y', y); }", [x, y])
+            settle(page)
+            found = page.evaluate(CROSSINGS)
+            some += found.pop("leaders")
+            assert found == {"crossing": 0, "through": 0, "line": 0}, (x, y, found)
+    assert some > 10
+
+
+def test_of_twenty_four_names_those_without_room_are_shown_when_chosen(saved_page):
+    page = saved_page(crowd(), width=600)
     boxes = label_boxes(page)
-    assert len(boxes) == 24 and not any(overlap(a, b) for a, b in itertools.combinations(boxes, 2))
+    assert len(boxes) >= 12 and not any(overlap(a, b) for a, b in itertools.combinations(boxes, 2))
+    assert page.locator("[data-line='1'] > .fr-label:visible").count() == page.locator("[data-line='1']").count()
+    unnamed = page.locator("[data-named='0']").evaluate_all("all => all.map(one => one.dataset.point)")
+    assert len(boxes) + len(unnamed) == 24 and unnamed
+    row = ROW.format(unnamed[0])
+    label = page.locator(f"[data-label='{unnamed[0]}']")
+    assert not label.is_visible()
+    page.locator(row + ".da-text").hover()
+    settle(page)
+    assert label.is_visible()
 
 
 def test_a_row_marks_its_point_and_a_point_its_row(saved_page):
