@@ -29,7 +29,7 @@ function render({ model, el }) {
 
   // ---- numbers: log-probabilities, or probabilities where the scores are the model's own ------------------------------
   const prob = (value) => {
-    if (value >= 1e-3 || value === 0) return String(Number(value.toPrecision(value < 0.1 ? 2 : 3))); // fits its box
+    if (value >= 1e-3 || value === 0) return String(Number(value.toPrecision(value < 0.01 ? 2 : 3))); // fits its box
     const [size, power] = value.toExponential(1).split("e");
     return `${size}e${power.replace("-", "−")}`;
   };
