@@ -11,16 +11,17 @@ from arlab.recipes import load
 from bench.timing import in_turn
 
 GOAL = 1.5
-NOTE = (
-    "The library opens at nine on weekdays and at ten on Saturdays. Books may be kept for three weeks and renewed "
-    "twice, unless another reader has asked for them. Maps and newspapers stay in the reading room upstairs."
-)
+PARAGRAPH = (
+    "Mr. Thornton arrived at the harbour at seven in the morning. The harbour was quiet, and the boats lay in two long "
+    "rows. He walked along the first row until he came to the boat with the red sail, and there he waited for the "
+    "captain of the boat with the red sail."
+)  # which SmolLM2 does repeat, all but its last clause; many a text it retells in its own words
 
 
 def rows(rounds: int = 5) -> list[dict]:
-    """SmolLM2 copying a note with n-gram lookup; the shipped Shakespeare pair; a draft of early layers, which loses."""
+    """SmolLM2 copying a paragraph with n-gram lookup; the Shakespeare pair; early layers as a draft, which loses."""
     model, tokenizer = smollm2()
-    question = [{"role": "user", "content": f"Repeat this text word for word:\n{NOTE}"}]
+    question = [{"role": "user", "content": f"Repeat this text word for word:\n\n{PARAGRAPH}"}]
     copying = tokenizer.chat(question, add_generation_prompt=True)
     strong, characters = load("shakespeare_strong")
     weak, _ = load("shakespeare_weak")
@@ -28,7 +29,7 @@ def rows(rounds: int = 5) -> list[dict]:
     early = EarlyExit(model, 20)
     return [
         against_plain(
-            "SmolLM2 copies a text, n-gram lookup, gamma 8", model, LookupDraft(), copying, 64, 8, rounds, GOAL
+            "SmolLM2 copies a text, n-gram lookup, gamma 4", model, LookupDraft(), copying, 46, 4, rounds, GOAL
         ),
         against_plain("Shakespeare, weak drafts for strong, gamma 4", strong, weak, play, 200, 4, rounds),
         against_plain("SmolLM2, its first 20 of 30 layers draft, gamma 2", model, early, copying, 32, 2, rounds),
