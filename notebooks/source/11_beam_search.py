@@ -144,6 +144,12 @@ for step in (1, 2):
 # "coffee" was the second best beginning. Greedy dropped it; the beam kept it for one more step, and that was enough. Here
 # the two survivors continue different beginnings. They need not: both might have continued "tea".
 #
+# The same as a picture: solid branches live, dashed ones were cut. Move the beams to 1 and see where "coffee" ends.
+
+# %% tags=["nbval-ignore-output"]
+BeamTree(drinks, beams=2, max_beams=2, length_penalty=0)
+
+# %% [markdown]
 # ### Exercise 1: one step
 #
 # The heart of beam search in tensors. `totals` are the live beams' scores, row $b$ of `logprobs` is
