@@ -90,7 +90,7 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(config.d_model, width, bias=config.qkv_has_bias)
         self.out = nn.Linear(self.heads * self.head_dim, config.d_model, bias=config.bias)
         self.recording: dict | None = None  # set by record_attention
-        self.layer = 0  # set by DecoderLM
+        self.layer, self.kind = 0, "self"  # set by the model; "encoder" in an encoder
 
     def forward(
         self,
@@ -134,7 +134,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class AttentionMaps:
-    """What `record_attention` hands out: `maps[layer]` is (rows, heads, queries, keys) of the last forward pass."""
+    """`maps[layer]` is (rows, heads, queries, keys) of the last forward pass."""
 
     def __init__(self) -> None:
         self.by_layer: dict[int, Tensor] = {}
@@ -144,7 +144,10 @@ class AttentionMaps:
 
     def __getitem__(self, layer: int) -> Float[Tensor, "rows heads queries keys"]:
         if not self.by_layer:
-            raise IndexError("no maps yet: run the model inside the `with record_attention(model)` block")
+            raise IndexError(
+                "no maps: run the model inside the `with record_attention(model)` block, and ask for a kind of "
+                "attention that it has"
+            )
         if not -len(self) <= layer < len(self):
             raise IndexError(f"layer is {layer}; the model has layers 0 to {len(self) - 1}")
         return self.by_layer[sorted(self.by_layer)[layer]]
@@ -157,23 +160,35 @@ class AttentionMaps:
         return torch.stack(list(self))
 
 
+class RecordedAttention(AttentionMaps):
+    """What `record_attention` hands out: causal self-attention; of an encoder-decoder `.encoder` and `.cross` too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.cross = AttentionMaps(), AttentionMaps()
+
+    def of(self, kind: str) -> dict[int, Tensor]:
+        return {"self": self, "encoder": self.encoder, "cross": self.cross}[kind].by_layer
+
+
 @contextmanager
-def record_attention(model: nn.Module) -> Iterator[AttentionMaps]:
+def record_attention(model: nn.Module) -> Iterator[RecordedAttention]:
     """Run the explicit softmax(QK^T/sqrt(d_k))V inside the block and keep its weights, a map for each query head.
 
-    Outside the block the same modules use torch's fused kernel, which never forms the weights.
+    Outside the block the same modules use torch's fused kernel, which never forms the weights. What is recorded: each
+    module that has a `recording` (None, or the dict to write into), its `layer`, and its `kind` of attention.
 
     Raises:
         ValueError: when the model has no arlab attention, or is being recorded already.
     """
-    modules = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
+    modules = [module for module in model.modules() if hasattr(module, "recording")]
     if not modules:
-        raise ValueError(f"{type(model).__name__} holds no arlab MultiHeadAttention: nothing to record")
+        raise ValueError(f"{type(model).__name__} holds no arlab attention: nothing to record")
     if any(module.recording is not None for module in modules):
         raise ValueError("this model is being recorded already; leave the outer record_attention block first")
-    maps = AttentionMaps()
+    maps = RecordedAttention()
     for module in modules:
-        module.recording = maps.by_layer
+        module.recording = maps.of(module.kind)
     try:
         yield maps
     finally:

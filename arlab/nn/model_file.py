@@ -1,4 +1,4 @@
-"""A DecoderLM in one safetensors file: weights, config, tokenizer, and what is to be said about it."""
+"""A model, decoder-only or encoder-decoder, in one safetensors file: weights, config, tokenizer, and a few words."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from arlab.nn.decoder import DecoderConfig, DecoderLM
+from arlab.nn.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
 from arlab.text.tokenizers import BPETokenizer, CharTokenizer
 
+AnyModel = DecoderLM | Seq2SeqTransformer
 AnyTokenizer = CharTokenizer | BPETokenizer | None
+KINDS = {"decoder": (DecoderConfig, DecoderLM), "seq2seq": (Seq2SeqConfig, Seq2SeqTransformer)}
 
 
 def save_model(
-    path: str | Path, model: DecoderLM, tokenizer: AnyTokenizer = None, *, dtype: torch.dtype | None = None, **about
+    path: str | Path, model: AnyModel, tokenizer: AnyTokenizer = None, *, dtype: torch.dtype | None = None, **about
 ) -> Path:
     """Write the model to `path`, all or nothing.
 
@@ -36,11 +39,12 @@ def save_model(
     tensors = own_tensors(model)
     if dtype is not None:
         tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    metadata = {"config": asdict(model.config), "tokenizer": _describe(tokenizer), "about": about}
+    kind = next(kind for kind, (_, built) in KINDS.items() if isinstance(model, built))
+    metadata = {"kind": kind, "config": asdict(model.config), "tokenizer": _describe(tokenizer), "about": about}
     return write_tensors(path, tensors, metadata)
 
 
-def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> tuple[DecoderLM, AnyTokenizer, dict]:
+def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> tuple[AnyModel, AnyTokenizer, dict]:
     """(model in eval mode, its tokenizer or None, what was said about it).
 
     Raises:
@@ -50,11 +54,15 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> tuple
     tensors, metadata = read_tensors(path)
     if "config" not in metadata:
         raise ValueError(f"{path} holds no model config; it was not written by save_model")
+    kind = metadata.get("kind", "decoder")  # files from before there were encoder-decoders do not say
+    if kind not in KINDS:
+        raise ValueError(f"{path} holds a model of kind {kind!r}; this version of arlab knows {', '.join(KINDS)}")
+    make_config, make_model = KINDS[kind]
     try:
-        config = DecoderConfig(**metadata["config"])
+        config = make_config(**metadata["config"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} holds a config that this version of arlab does not know: {error}") from error
-    model = DecoderLM(config)
+    model = make_model(config)
     put_tensors(model, tensors, path)
     return model.to(dtype).eval(), _tokenizer(metadata["tokenizer"]), metadata["about"]
 

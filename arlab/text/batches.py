@@ -76,7 +76,7 @@ def random_windows(
         ValueError: a text shorter than context + 1 tokens, context or rows below 1, ids that are not integers.
     """
     ids = _long_enough(ids, context)
-    _check_integer("rows", rows, least=1)
+    check_integer("rows", rows, least=1)
     windows = ids.unfold(0, context + 1, 1)  # (starts, context + 1), a view: nothing is copied
 
     def draw() -> Iterator[Batch]:
@@ -98,7 +98,7 @@ def ordered_windows(ids: Tensor | Sequence[int], context: int, rows: int) -> lis
         ValueError: as in `random_windows`.
     """
     ids = _long_enough(ids, context).long()
-    _check_integer("rows", rows, least=1)
+    check_integer("rows", rows, least=1)
     missing = -(ids.numel() - 1) % context  # to fill the last row
     inputs = torch.cat([ids[:-1], ids[-1:].expand(missing)]).view(-1, context)
     targets = torch.cat([ids[1:], ids.new_full((missing,), IGNORE)]).view(-1, context)
@@ -129,8 +129,8 @@ def padded(
         ValueError: no sequences; one that is empty or leaves nothing to predict; ids that are not integers of 0 or
             more; context below 1; another `keep`.
     """
-    _check_integer("pad_id", pad_id, least=0)
-    return _pad(_cut(sequences, bos_id, eos_id, context, keep), pad_id)
+    check_integer("pad_id", pad_id, least=0)
+    return pad(_cut(sequences, bos_id, eos_id, context, keep), pad_id)
 
 
 def ragged(
@@ -157,19 +157,19 @@ def ragged(
     Raises:
         ValueError: as in `padded`, and rows below 1.
     """
-    _check_integer("rows", rows, least=1)
-    _check_integer("pad_id", pad_id, least=0)
+    check_integer("rows", rows, least=1)
+    check_integer("pad_id", pad_id, least=0)
     whole = _cut(sequences, bos_id, eos_id, context, "start")
 
     def epochs() -> Iterator[Batch]:
         while True:
             order = torch.randperm(len(whole), generator=generator).tolist()
-            for pool in _chunks(order, rows * POOL):
+            for pool in chunks(order, rows * POOL):
                 if by_length:
                     pool.sort(key=lambda n: len(whole[n]))  # stable: equal lengths stay in random order
-                batches = _chunks(pool, rows)
+                batches = chunks(pool, rows)
                 for b in torch.randperm(len(batches), generator=generator).tolist():
-                    yield _pad([whole[n] for n in batches[b]], pad_id)
+                    yield pad([whole[n] for n in batches[b]], pad_id)
 
     return epochs()
 
@@ -197,9 +197,9 @@ def packed(
         ValueError: no documents, an empty one, all together shorter than context + 1, context or rows below 1, no
             eos_id, ids that are not integers of 0 or more.
     """
-    _check_integer("rows", rows, least=1)
-    _check_integer("eos_id", eos_id, least=0)  # None, from a tokenizer without one, would run the documents together
-    whole = _with_symbols(documents, bos_id, eos_id)
+    check_integer("rows", rows, least=1)
+    check_integer("eos_id", eos_id, least=0)  # None, from a tokenizer without one, would run the documents together
+    whole = with_symbols(documents, bos_id, eos_id)
     _long_enough(torch.cat(whole), context)
 
     def cut() -> Iterator[Batch]:
@@ -225,32 +225,34 @@ def _cut(sequences, bos_id: int | None, eos_id: int | None, context: int | None,
     """The sequences with their symbols, at most context + 1 tokens each and at least two."""
     if keep not in ("start", "end"):
         raise ValueError(f"keep is {keep!r}; it must be 'start' or 'end'")
-    whole = _with_symbols(sequences, bos_id, eos_id)
+    whole = with_symbols(sequences, bos_id, eos_id)
     for n, sequence in enumerate(whole):
         if len(sequence) < 2:
             raise ValueError(f"sequence {n} is {sequence.tolist()}: nothing to predict; give it a bos_id or an eos_id")
     if context is None:
         return whole
-    _check_integer("context", context, least=1)
+    check_integer("context", context, least=1)
     return [s[: context + 1] if keep == "start" else s[-(context + 1) :] for s in whole]
 
 
-def _pad(whole: list[Tensor], pad_id: int) -> Batch:
+def pad(whole: list[Tensor], pad_id: int) -> Batch:
+    """Sequences that have their symbols already, as `padded` makes a batch of them."""
     return Batch(
         pad_sequence([s[:-1] for s in whole], batch_first=True, padding_value=pad_id),
         pad_sequence([s[1:] for s in whole], batch_first=True, padding_value=IGNORE),
     )
 
 
-def _with_symbols(sequences: Iterable, bos_id: int | None, eos_id: int | None) -> list[Tensor]:
-    for name, symbol in (("bos_id", bos_id), ("eos_id", eos_id)):
+def with_symbols(sequences: Iterable, bos_id: int | None, eos_id: int | None, name: str = "sequence") -> list[Tensor]:
+    """Each sequence with bos_id before and eos_id behind it, where they are given."""
+    for which, symbol in (("bos_id", bos_id), ("eos_id", eos_id)):
         if symbol is not None:
-            _check_integer(name, symbol, least=0)
+            check_integer(which, symbol, least=0)
     first, last = ([] if symbol is None else [symbol] for symbol in (bos_id, eos_id))
-    return [torch.cat([v.new_tensor(first), v, v.new_tensor(last)]) for v in _vectors(sequences)]
+    return [torch.cat([v.new_tensor(first), v, v.new_tensor(last)]) for v in vectors(sequences, name)]
 
 
-def _chunks(items: list, size: int) -> list[list]:
+def chunks(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
@@ -273,19 +275,24 @@ def _ids(ids: Tensor | Sequence, name: str, dims: tuple[int, ...] = (1,)) -> Ten
     return ids
 
 
-def _vectors(sequences: Iterable[Sequence[int] | Tensor]) -> list[Tensor]:
-    vectors = [_ids(sequence, f"sequence {n}").long() for n, sequence in enumerate(sequences)]
-    if not vectors:
-        raise ValueError("there are no sequences; an empty split, perhaps?")
-    for n, vector in enumerate(vectors):
+def vectors(sequences: Iterable[Sequence[int] | Tensor], name: str = "sequence") -> list[Tensor]:
+    """Each as an int64 tensor of one dimension; `name` is what an error calls them.
+
+    Raises:
+        ValueError: none at all, an empty one, ids that are not integers of 0 or more.
+    """
+    checked = [_ids(sequence, f"{name} {n}").long() for n, sequence in enumerate(sequences)]
+    if not checked:
+        raise ValueError(f"there are no {name}s; an empty split, perhaps?")
+    for n, vector in enumerate(checked):
         if vector.numel() == 0:
-            raise ValueError(f"sequence {n} is empty; leave empty ones out beforehand")
-    return vectors
+            raise ValueError(f"{name} {n} is empty; leave empty ones out beforehand")
+    return checked
 
 
 def _long_enough(ids: Tensor | Sequence[int], context: int) -> Tensor:
     ids = _ids(ids, "ids")
-    _check_integer("context", context, least=1)
+    check_integer("context", context, least=1)
     if ids.numel() < context + 1:
         raise ValueError(
             f"the text has {ids.numel()} tokens; a context of {context} needs {context + 1} or more, "
@@ -294,6 +301,6 @@ def _long_enough(ids: Tensor | Sequence[int], context: int) -> Tensor:
     return ids
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
+def check_integer(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} is {value!r}; it must be an integer of {least} or more")

@@ -1,0 +1,204 @@
+"""An encoder-decoder with its source fixed is a language model: p(y | x) = p(y_1 | x) p(y_2 | y_1, x) ...
+
+`model.given(source)` satisfies the one protocol, so every decoder and every view takes it unchanged. The encoded
+source lives in the cache, beside what the decoder keeps of its own past, and is reordered with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from arlab.nn.cache import reordered_lengths
+from arlab.nn.language_model import checked_ids, model_device, pick_last
+from arlab.text.pairs import PairInputs, pad_sources
+
+
+class Memory:
+    """What a decoder reads of its sources: tensors with a row for each source, and which source each row of ids has.
+
+    Beams of one source, and samples of one source, share its row: it is expanded or gathered when it is asked for,
+    and gathered again only when the rows change their sources. Reordering beams within a source copies nothing.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor | None], sources: int, which: Sequence[int] | None = None):
+        self._tensors, self.sources = tuple(tensors), sources
+        self.which = list(range(sources)) if which is None else list(which)
+        self._gathered: dict[int, Tensor | None] = {}
+
+    @property
+    def rows(self) -> int:
+        return len(self.which)
+
+    def __getitem__(self, number: int) -> Tensor | None:
+        """Tensor `number`, with a row for each row of ids."""
+        if number not in self._gathered:
+            self._gathered[number] = self._gather(self._tensors[number])
+        return self._gathered[number]
+
+    def _gather(self, tensor: Tensor | None) -> Tensor | None:
+        if tensor is None or self.which == list(range(self.sources)):
+            return tensor
+        if self.sources == 1:
+            return tensor.expand(self.rows, *tensor.shape[1:])
+        return tensor.index_select(0, torch.tensor(self.which, device=tensor.device))
+
+    def pick(self, rows: Sequence[int] | Int[Tensor, "new_rows"]) -> Memory:
+        """Row i reads what row rows[i] read."""
+        which, _ = reordered_lengths(self.which, rows)
+        return self if which == self.which else Memory(self._tensors, self.sources, which)
+
+    def for_rows(self, rows: int) -> Memory:
+        """As many rows as sources, or the same number for each source, side by side: what n samples a prompt ask for.
+
+        Raises:
+            ValueError: a number of rows that is no multiple of the number of sources.
+        """
+        each, left = divmod(rows, self.sources)
+        if left or not each:
+            raise ValueError(
+                f"there are {rows} rows of ids for {self.sources} sources; give each source the same number of rows"
+            )
+        return self.pick([source for source in range(self.sources) for _ in range(each)])
+
+
+class GivenSource(nn.Module):
+    """A language model over targets: what `given` returns. `model` is the encoder-decoder, its weights are shared.
+
+    A batch of prompts has one row for each source (or several, side by side); one source serves any number of rows.
+    """
+
+    def __init__(self, model: nn.Module, source, lengths: Int[Tensor, "sources"] | None = None):
+        super().__init__()
+        self.model = model
+        self.source, self.lengths = checked_source(source, lengths, model)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.model.vocab_size
+
+    @property
+    def context_length(self) -> int | None:
+        return self.model.context_length
+
+    @property
+    def bos_id(self) -> int:
+        return self.model.bos_id
+
+    @property
+    def embed_tokens(self) -> nn.Module:
+        return self.model.embed_tokens
+
+    def new_cache(self, rows: int, capacity: int):
+        """The source, encoded now, and room for `capacity` target tokens in each of `rows` rows.
+
+        Raises:
+            ValueError: a number of rows that is no multiple of the number of sources; a capacity above the longest
+                target.
+        """
+        with torch.no_grad():  # what a cache holds is a constant to autograd
+            return self.model.new_cache(self._memory(rows), capacity)
+
+    def forward(self, ids: Tensor, cache=None) -> Float[Tensor, "rows time vocab"]:
+        """Logits at every position; with a cache, `ids` are the new tokens only.
+
+        Raises:
+            ValueError: ids out of range, of the wrong shape, too long; rows that do not fit the sources.
+            TypeError: ids that are not integers.
+        """
+        return self.model.head(self._hidden(ids, cache))
+
+    def last_logits(self, ids: Tensor, cache=None, lengths: Sequence[int] | None = None) -> Float[Tensor, "rows vocab"]:
+        """Logits after each row's last token alone, or after token lengths[r] of a right-padded row r."""
+        return self.model.head(pick_last(self._hidden(ids, cache), lengths))
+
+    def forward_embeddings(self, x: Float[Tensor, "rows time d_model"]) -> Float[Tensor, "rows time vocab"]:
+        """From target embeddings to logits: what the leak detector differentiates."""
+        return self.model.head(self.model.decode(x, self._memory(x.size(0))))
+
+    def _hidden(self, ids: Tensor, cache) -> Float[Tensor, "rows time d"]:
+        if not isinstance(ids, Tensor) or ids.device.type == "cpu":  # on a GPU the check would make the host wait
+            checked_ids(ids, self)
+        memory = self._memory(ids.size(0)) if cache is None else cache.memory
+        return self.model.hidden(ids, memory, cache)
+
+    def _memory(self, rows: int) -> Memory:
+        return self.model.remember(self.model.encode(self.source, self.lengths), self.lengths).for_rows(rows)
+
+
+def checked_source(
+    source, lengths: Int[Tensor, "sources"] | None, model: nn.Module
+) -> tuple[Int[Tensor, "sources source_time"], Int[Tensor, "sources"]]:
+    """Padded ids and real lengths, on the model's device, of a list of ids, a list of such lists, or a tensor.
+
+    Raises:
+        ValueError: an empty source, one longer than the model reads, an id outside its source vocabulary.
+        TypeError: ids that are not integers.
+    """
+    if not isinstance(source, Tensor):
+        nested = len(source) > 0 and not isinstance(source, str) and isinstance(source[0], (list, tuple, Tensor))
+        source, own = pad_sources(list(source) if nested and _is_rows(source) else [source])
+        lengths = own if lengths is None else lengths
+    source = torch.atleast_2d(source)
+    if source.is_floating_point() or source.dtype == torch.bool:
+        raise TypeError(f"the source has dtype {source.dtype}; it must be ids, integers")
+    if source.dim() != 2 or source.numel() == 0:
+        raise ValueError(f"the source has shape {tuple(source.shape)}; needed (sources, tokens), at least one of each")
+    full = torch.full((source.size(0),), source.size(1))
+    lengths = full if lengths is None else torch.as_tensor(lengths)
+    check_source_lengths(source, lengths, model)
+    device = model_device(model)
+    return source.long().to(device), lengths.long().to(device)
+
+
+def check_inputs(inputs: PairInputs, model: nn.Module) -> None:
+    """What an encoder-decoder is trained on; on a GPU ids are not looked at, for the host would wait.
+
+    Raises:
+        TypeError: anything but PairInputs, or ids that are not integers.
+        ValueError: an empty or too long source, ids out of range.
+    """
+    if not isinstance(inputs, PairInputs):
+        raise TypeError(
+            f"an encoder-decoder reads PairInputs (source, lengths, prefix); got {type(inputs).__name__}. "
+            "For a language model over targets take model.given(source)"
+        )
+    if inputs.prefix.device.type == "cpu":
+        check_source_lengths(inputs.source, inputs.lengths, model)
+        checked_ids(inputs.prefix, model)
+
+
+def check_source_lengths(source: Tensor, lengths: Tensor, model: nn.Module) -> None:
+    """On the CPU, where it costs nothing: lengths that fit, and real ids that the model can read.
+
+    Raises:
+        ValueError: which source, and what is wrong with it.
+    """
+    limit = model.source_length
+    if lengths.shape != source.shape[:1]:
+        raise ValueError(f"lengths has shape {tuple(lengths.shape)}; needed one for each of {source.size(0)} sources")
+    if limit is not None and source.size(1) > limit:
+        raise ValueError(f"a source has {source.size(1)} tokens; the model reads {limit} at most: shorten or split it")
+    if source.device.type != "cpu" or lengths.device.type != "cpu":
+        return
+    if int(lengths.min()) < 1 or int(lengths.max()) > source.size(1):
+        wrong = int(((lengths < 1) | (lengths > source.size(1))).nonzero()[0])
+        raise ValueError(
+            f"source {wrong} has length {int(lengths[wrong])}; needed 1 to {source.size(1)}, for an empty one "
+            "says nothing"
+        )
+    outside = (source < 0) | (source >= model.source_vocab)  # padding too: it is looked up, though nobody sees it
+    if bool(outside.any()):
+        row, time = outside.nonzero()[0].tolist()
+        raise ValueError(
+            f"source {row} holds the id {int(source[row, time])} at position {time}; the source vocabulary has "
+            f"0 to {model.source_vocab - 1}"
+        )
+
+
+def _is_rows(source) -> bool:
+    first = source[0]
+    return not isinstance(first, Tensor) or first.dim() > 0
