@@ -94,7 +94,10 @@ class SourceLayout(Layout):
 
 
 def source_mask(lengths: Tensor, time: int) -> Bool[Tensor, "sources 1 1 source_time"] | None:
-    """True where a source is real; None where all are full (on a GPU that is not asked: the host would wait)."""
-    if lengths.device.type == "cpu" and int(lengths.min()) == time:
+    """True where a source is real; None where all are full, if that can be asked.
+
+    On a GPU the host would have to wait for the answer, and in a compiled model the graph would break.
+    """
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling() and int(lengths.min()) == time:
         return None
     return (torch.arange(time, device=lengths.device) < lengths[:, None])[:, None, None]

@@ -65,16 +65,84 @@ class Memory:
         return self.pick([source for source in range(self.sources) for _ in range(each)])
 
 
+class EncoderDecoder(nn.Module):
+    """What the recurrent and the transformer encoder-decoder have in common.
+
+    Each has `embed_source`, `embed_tokens` (the target's) and `head`, `_encode(x, lengths)`, `remember(h, lengths)`,
+    `decode(x, memory)` and, with a cache, `hidden(ids, memory, cache)` and `_new_cache(memory, capacity)`.
+    """
+
+    # --- training: source and true prefix in, logits for every target position out
+
+    def forward(self, inputs: PairInputs) -> Float[Tensor, "rows time vocab"]:
+        """The teacher-forced pass: row t of the logits predicts y_t from the source and y_1 .. y_{t-1}.
+
+        Raises:
+            ValueError: an empty or too long source, a target longer than the context, ids out of range.
+            TypeError: ids that are not integers, inputs that are not PairInputs.
+        """
+        check_inputs(inputs, self)
+        return self.forward_embeddings(self.source_embeddings(inputs.source), inputs)
+
+    def forward_embeddings(
+        self, x: Float[Tensor, "rows source_time d_model"], inputs: PairInputs
+    ) -> Float[Tensor, "rows time vocab"]:
+        """`forward` from the source's embeddings on, so that a gradient can be followed back to each source token."""
+        memory = self.remember(self._encode(x, inputs.lengths), inputs.lengths)
+        return self.head(self.decode(self.embed_tokens(inputs.prefix), memory))
+
+    # --- decoding: the source in, a language model out
+
+    def given(self, source, *, lengths: Int[Tensor, "sources"] | None = None) -> GivenSource:
+        """The language model p(y | source).
+
+        Args:
+            source: ids of one source; a list of several such lists; or padded ids (sources, time) with `lengths`.
+
+        Raises:
+            ValueError: an empty source, one longer than the model reads, an id outside the source vocabulary.
+            TypeError: ids that are not integers.
+        """
+        return GivenSource(self, source, lengths)
+
+    def new_cache(self, memory: Memory, capacity: int):
+        """For `given(source).new_cache(rows, capacity)`, which knows the source.
+
+        Raises:
+            ValueError: a capacity above the longest target.
+            TypeError: a number of rows instead of a memory: an encoder-decoder alone is no language model.
+        """
+        if not isinstance(memory, Memory):
+            raise TypeError("an encoder-decoder needs its source to decode: take model.given(source)")
+        if self.context_length is not None and capacity > self.context_length:
+            raise ValueError(f"capacity is {capacity}, more than the model's context_length of {self.context_length}")
+        return self._new_cache(memory, capacity)
+
+    # --- the encoder
+
+    def source_embeddings(self, source: Int[Tensor, "rows source_time"]) -> Float[Tensor, "rows source_time d_model"]:
+        return self.embed_source(source)
+
+    def encode(
+        self, source: Int[Tensor, "rows source_time"], lengths: Int[Tensor, "rows"]
+    ) -> Float[Tensor, "rows source_time d_source"]:
+        """H_enc = [h_1 .. h_n] of lecture 004; behind a source's own end it means nothing."""
+        return self._encode(self.source_embeddings(source), lengths)
+
+
 class GivenSource(nn.Module):
     """A language model over targets: what `given` returns. `model` is the encoder-decoder, its weights are shared.
 
     A batch of prompts has one row for each source (or several, side by side); one source serves any number of rows.
     """
 
-    def __init__(self, model: nn.Module, source, lengths: Int[Tensor, "sources"] | None = None):
+    def __init__(self, model: EncoderDecoder, source, lengths: Int[Tensor, "sources"] | None = None):
         super().__init__()
         self.model = model
-        self.source, self.lengths = checked_source(source, lengths, model)
+        source, lengths = checked_source(source, lengths, model)
+        # Buffers, so that .to(device) takes them along; not for the state dict.
+        self.register_buffer("source", source, persistent=False)
+        self.register_buffer("lengths", lengths, persistent=False)
 
     @property
     def vocab_size(self) -> int:
@@ -138,15 +206,13 @@ def checked_source(
         ValueError: an empty source, one longer than the model reads, an id outside its source vocabulary.
         TypeError: ids that are not integers.
     """
-    if not isinstance(source, Tensor):
-        nested = len(source) > 0 and not isinstance(source, str) and isinstance(source[0], (list, tuple, Tensor))
-        source, own = pad_sources(list(source) if nested and _is_rows(source) else [source])
+    if hasattr(source, "dtype"):
+        source = torch.as_tensor(source)  # a NumPy array, say
+    else:
+        rows = list(source) if _holds_rows(source) else [list(source)]
+        source, own = pad_sources(rows)
         lengths = own if lengths is None else lengths
     source = torch.atleast_2d(source)
-    if source.is_floating_point() or source.dtype == torch.bool:
-        raise TypeError(f"the source has dtype {source.dtype}; it must be ids, integers")
-    if source.dim() != 2 or source.numel() == 0:
-        raise ValueError(f"the source has shape {tuple(source.shape)}; needed (sources, tokens), at least one of each")
     full = torch.full((source.size(0),), source.size(1))
     lengths = full if lengths is None else torch.as_tensor(lengths)
     check_source_lengths(source, lengths, model)
@@ -154,13 +220,22 @@ def checked_source(
     return source.long().to(device), lengths.long().to(device)
 
 
+def _holds_rows(source) -> bool:
+    """Whether it is a sequence of sources, and not one of ids."""
+    if isinstance(source, str) or not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+        raise TypeError(f"the source is {source!r}; it must be ids: a list, a list of lists, or a tensor")
+    return len(source) > 0 and (hasattr(source[0], "__len__") and getattr(source[0], "ndim", 1) > 0)
+
+
 def check_inputs(inputs: PairInputs, model: nn.Module) -> None:
-    """What an encoder-decoder is trained on; on a GPU ids are not looked at, for the host would wait.
+    """What an encoder-decoder is trained on. On a GPU ids are not looked at, for the host would wait.
 
     Raises:
         TypeError: anything but PairInputs, or ids that are not integers.
         ValueError: an empty or too long source, ids out of range.
     """
+    if torch.compiler.is_compiling():  # in a compiled model a look at the values would break the graph
+        return
     if not isinstance(inputs, PairInputs):
         raise TypeError(
             f"an encoder-decoder reads PairInputs (source, lengths, prefix); got {type(inputs).__name__}. "
@@ -169,6 +244,10 @@ def check_inputs(inputs: PairInputs, model: nn.Module) -> None:
     if inputs.prefix.device.type == "cpu":
         check_source_lengths(inputs.source, inputs.lengths, model)
         checked_ids(inputs.prefix, model)
+        if inputs.prefix.size(0) != inputs.source.size(0):
+            raise ValueError(
+                f"there are {inputs.source.size(0)} sources and {inputs.prefix.size(0)} prefixes; each needs the other"
+            )
 
 
 def check_source_lengths(source: Tensor, lengths: Tensor, model: nn.Module) -> None:
@@ -176,8 +255,15 @@ def check_source_lengths(source: Tensor, lengths: Tensor, model: nn.Module) -> N
 
     Raises:
         ValueError: which source, and what is wrong with it.
+        TypeError: what is no integer tensor.
     """
     limit = model.source_length
+    for name, tensor in (("source", source), ("lengths", lengths)):
+        if not isinstance(tensor, Tensor) or tensor.dtype not in (torch.int64, torch.int32):
+            kind = getattr(tensor, "dtype", type(tensor).__name__)
+            raise TypeError(f"the {name} must be an integer tensor; got {kind}")
+    if source.dim() != 2 or source.numel() == 0:
+        raise ValueError(f"the source has shape {tuple(source.shape)}; needed (sources, tokens), at least one of each")
     if lengths.shape != source.shape[:1]:
         raise ValueError(f"lengths has shape {tuple(lengths.shape)}; needed one for each of {source.size(0)} sources")
     if limit is not None and source.size(1) > limit:
@@ -195,10 +281,5 @@ def check_source_lengths(source: Tensor, lengths: Tensor, model: nn.Module) -> N
         row, time = outside.nonzero()[0].tolist()
         raise ValueError(
             f"source {row} holds the id {int(source[row, time])} at position {time}; the source vocabulary has "
-            f"0 to {model.source_vocab - 1}"
+            f"0 to {model.source_vocab - 1}, and padding must be one of them too"
         )
-
-
-def _is_rows(source) -> bool:
-    first = source[0]
-    return not isinstance(first, Tensor) or first.dim() > 0

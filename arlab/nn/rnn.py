@@ -17,10 +17,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from arlab.nn.attention import attention
 from arlab.nn.cross_attention import source_mask
 from arlab.nn.fixed_window import check_sizes, inputs_with_bos
-from arlab.nn.given import GivenSource, Memory, check_inputs
+from arlab.nn.given import EncoderDecoder, Memory
 from arlab.nn.language_model import checked_ids, row_lengths
 from arlab.nn.states import CELLS, State, StateCache, read_ragged, run_cell, zeros
-from arlab.text.pairs import PairInputs
 
 
 class RecurrentLM(nn.Module):
@@ -137,7 +136,7 @@ class SourceAttention(nn.Module):
         return context[:, 0], weights[:, 0]
 
 
-class Seq2SeqRNN(nn.Module):
+class Seq2SeqRNN(EncoderDecoder):
     """A recurrent encoder-decoder (Sutskever et al., 2014; Cho et al., 2014; lecture 004).
 
         h_i = Encoder(x_i, h_{i-1}),   s_t = Decoder([y_{t-1}; c], s_{t-1}),   logits_t = Linear(s_t)
@@ -206,41 +205,8 @@ class Seq2SeqRNN(nn.Module):
                 for parameter in module.parameters():
                     parameter.uniform_(-(width**-0.5), width**-0.5, generator=generator)
 
-    # --- training: source and true prefix in, logits for every target position out
-
-    def forward(self, inputs: PairInputs) -> Float[Tensor, "rows time vocab"]:
-        """The teacher-forced pass: row t of the logits predicts y_t from the source and y_1 .. y_{t-1}.
-
-        Raises:
-            ValueError: an empty or too long source, ids out of range.
-            TypeError: ids that are not integers, inputs that are not PairInputs.
-        """
-        check_inputs(inputs, self)
-        return self.forward_embeddings(self.source_embeddings(inputs.source), inputs)
-
-    def forward_embeddings(
-        self, x: Float[Tensor, "rows source_time d_model"], inputs: PairInputs
-    ) -> Float[Tensor, "rows time vocab"]:
-        """`forward` from the source's embeddings on, so that a gradient can be followed back to each source token."""
-        memory = self.remember(self._encode(x, inputs.lengths), inputs.lengths)
-        return self.head(self.decode(self.embed_tokens(inputs.prefix), memory))
-
-    def given(self, source, *, lengths: Int[Tensor, "sources"] | None = None) -> GivenSource:
-        """The language model p(y | source); see Seq2SeqTransformer.given."""
-        return GivenSource(self, source, lengths)
-
-    # --- the two halves
-
-    def source_embeddings(self, source: Int[Tensor, "rows source_time"]) -> Float[Tensor, "rows source_time d_model"]:
-        return self.embed_source(source)
-
-    def encode(
-        self, source: Int[Tensor, "rows source_time"], lengths: Int[Tensor, "rows"]
-    ) -> Float[Tensor, "rows source_time d_source"]:
-        """h_1 .. h_n of the upper layer, 0 behind a source's own end; both directions side by side."""
-        return self._encode(self.source_embeddings(source), lengths)
-
     def _encode(self, x: Tensor, lengths: Tensor) -> Float[Tensor, "rows source_time d_source"]:
+        """h_1 .. h_n of the upper layer, both directions side by side; 0 behind a source's own end."""
         ends = lengths.cpu()  # where the padding begins: a state that had read it would be another one
         if int(ends.min()) == x.size(1):
             return run_cell(self.encoder, x)[0]
@@ -276,8 +242,7 @@ class Seq2SeqRNN(nn.Module):
         cache.keep(state, [ids.size(1)] * ids.size(0))
         return out
 
-    def new_cache(self, memory: Memory, capacity: int) -> SourceStateCache:
-        """For `given(source).new_cache(rows, capacity)`, which knows the source."""
+    def _new_cache(self, memory: Memory, capacity: int) -> SourceStateCache:
         return SourceStateCache(memory, capacity, self._start(memory))
 
     def _start(self, memory: Memory) -> State:

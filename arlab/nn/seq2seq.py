@@ -16,9 +16,8 @@ from arlab.nn.blocks import Block, make_norm
 from arlab.nn.cache import KVCache, Layout
 from arlab.nn.cross_attention import CrossBlock, SourceLayout, source_mask
 from arlab.nn.decoder import DecoderConfig
-from arlab.nn.given import GivenSource, Memory, check_inputs
+from arlab.nn.given import EncoderDecoder, Memory
 from arlab.nn.positions import RotaryTable, sinusoidal
-from arlab.text.pairs import PairInputs
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Seq2SeqConfig:
         return self._blocks(**sizes, bos_id=self.bos_id, tied=self.tied)
 
 
-class Seq2SeqTransformer(nn.Module):
+class Seq2SeqTransformer(EncoderDecoder):
     """Encode the source; embed the target so far, attend to it and to the source, predict what comes next."""
 
     def __init__(self, config: Seq2SeqConfig, *, seed: int | None = None):
@@ -137,48 +136,6 @@ class Seq2SeqTransformer(nn.Module):
         if not self.config.tied:
             self.head.weight.normal_(0.0, self.config.d_model**-0.5, generator=generator)
 
-    # --- training: source and true prefix in, logits for every target position out
-
-    def forward(self, inputs: PairInputs) -> Float[Tensor, "rows time vocab"]:
-        """The teacher-forced pass: row t of the logits predicts y_t from the source and y_1 .. y_{t-1}.
-
-        Raises:
-            ValueError: an empty or too long source, a target longer than the context, ids out of range.
-            TypeError: ids that are not integers.
-        """
-        check_inputs(inputs, self)
-        return self.forward_embeddings(self.source_embeddings(inputs.source), inputs)
-
-    def forward_embeddings(
-        self, x: Float[Tensor, "rows source_time d_model"], inputs: PairInputs
-    ) -> Float[Tensor, "rows time vocab"]:
-        """`forward` from the source's embeddings on, so that a gradient can be followed back to each source token."""
-        memory = self.remember(self._encode(x, inputs.lengths), inputs.lengths)
-        return self.head(self.decode(self.embed_tokens(inputs.prefix), memory))
-
-    def given(self, source, *, lengths: Int[Tensor, "sources"] | None = None) -> GivenSource:
-        """The language model p(y | source).
-
-        Args:
-            source: ids of one source; a list of several such lists; or padded ids (sources, time) with `lengths`.
-
-        Raises:
-            ValueError: an empty source, one longer than source_length, an id outside the source vocabulary.
-            TypeError: ids that are not integers.
-        """
-        return GivenSource(self, source, lengths)
-
-    # --- the two halves
-
-    def source_embeddings(self, source: Int[Tensor, "rows source_time"]) -> Float[Tensor, "rows source_time d_model"]:
-        return self.embed_source(source)
-
-    def encode(
-        self, source: Int[Tensor, "rows source_time"], lengths: Int[Tensor, "rows"]
-    ) -> Float[Tensor, "rows source_time d_model"]:
-        """H_enc = [h_1 .. h_n] of lecture 004; behind a source's own end it means nothing."""
-        return self._encode(self.source_embeddings(source), lengths)
-
     def _encode(self, x: Tensor, lengths: Tensor) -> Float[Tensor, "rows source_time d_model"]:
         layout = SourceLayout(lengths, x.size(1))
         x, rotary = self.source_positions(x, layout)
@@ -212,14 +169,7 @@ class Seq2SeqTransformer(nn.Module):
         """`decode`, from ids on."""
         return self.decode(self.embed_tokens(ids), memory, cache)
 
-    def new_cache(self, memory: Memory, capacity: int) -> SourceCache:
-        """For `given(source).new_cache(rows, capacity)`, which knows the source.
-
-        Raises:
-            ValueError: when capacity exceeds the context length.
-        """
-        if capacity > self.context_length:
-            raise ValueError(f"capacity is {capacity}, more than the model's context_length of {self.context_length}")
+    def _new_cache(self, memory: Memory, capacity: int) -> SourceCache:
         return SourceCache(self, memory, capacity)
 
 

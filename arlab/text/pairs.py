@@ -35,8 +35,9 @@ class PairInputs:
     def size(self, dim: int) -> int:
         return self.prefix.size(dim)
 
-    def __getitem__(self, rows: slice | Tensor) -> PairInputs:
-        """Some of the rows."""
+    def __getitem__(self, rows: int | slice | Tensor) -> PairInputs:
+        """Some of the rows; one number gives a batch of one."""
+        rows = [rows] if isinstance(rows, int) else rows
         return PairInputs(self.source[rows], self.lengths[rows], self.prefix[rows])
 
     def to(self, device, *, non_blocking: bool = False) -> PairInputs:
@@ -73,7 +74,8 @@ def pair_batches(
 
     Args:
         sources, targets: ids without start and end symbol, one target a source.
-        pad_id: fills sources and prefixes; any id will do, for what is filled is never attended to, never counted.
+        pad_id: fills sources and prefixes; any id of both vocabularies, for what is filled is never attended to and
+            never counted.
         generator: a CPU generator for the shuffling. None: torch's global one.
 
     Raises:

@@ -121,3 +121,4 @@ def test_symbols_must_be_ids(as_shipped):
 def test_pair_inputs_are_what_a_batch_says():
     inputs = PairInputs(*pad_sources(SOURCES), torch.full((3, 2), BOS))
     assert inputs.size(0) == 3 and inputs[1:].lengths.tolist() == [1, 2]
+    assert inputs[1].source.tolist() == [[4, 0, 0]] and inputs[-1].shape == (1, 2)
