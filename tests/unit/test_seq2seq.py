@@ -279,7 +279,7 @@ def test_sources_may_come_in_any_form():
         [torch.tensor([1, 2]), [3, 4]],
     ):
         close(model.given(source)(ids), expected)
-    for source in ([1, 2], torch.tensor([1, 2]), np.array([1, 2]), [torch.tensor(1), torch.tensor(2)]):
+    for source in ([1, 2], torch.tensor([1, 2]), np.array([1, 2]), (1, 2)):
         close(model.given(source)(ids[:1]), expected[:1])
 
 
