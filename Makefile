@@ -1,5 +1,5 @@
 # make lab     set everything up and open the course        make test    run every check
-# make assets  fetch the language model and the corpus      make bench   print the figures of this machine
+# make assets  fetch what the notebooks need                make bench   print the figures of this machine
 # make notebooks [N=03_attention]    execute the notebooks and store them in canonical form
 # make lint    ruff and the notebook pairs                  make clean   remove what make has made
 #
@@ -29,7 +29,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.t
 export GOMP_SPINCOUNT = 1000
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 
-.PHONY: lab test test-unit test-oracle test-notebooks test-browser assets notebooks bench lint clean
+.PHONY: lab test test-unit test-oracle test-notebooks test-browser assets all-assets notebooks bench lint clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := lab
 
@@ -38,6 +38,9 @@ lab: assets
 
 assets: $(VENV)/.lab
 	$(PY) -m arlab.assets
+
+all-assets: $(VENV)/.lab  # also what only recipes and unit tests read
+	$(PY) -m arlab.assets --all
 
 # --- the environment: a stamp file for each part, so that it is installed again only when its list changes
 
@@ -61,7 +64,7 @@ endef
 
 test: test-unit test-oracle test-notebooks test-browser
 
-test-unit: $(VENV)/.test assets
+test-unit: $(VENV)/.test all-assets
 	$(call stage,unit,$(PYTEST) tests/unit tests/notebooks)
 
 test-oracle: $(VENV)/.test assets

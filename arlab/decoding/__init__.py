@@ -10,6 +10,7 @@ from arlab.decoding.contrastive import (
 )
 from arlab.decoding.drafts import LookupDraft
 from arlab.decoding.filters import MinP, Temperature, TopK, TopP
+from arlab.decoding.parallel import Filling, ParallelStep, parallel_decoding, parallel_steps
 from arlab.decoding.records import BeamStep, Generation, Step
 from arlab.decoding.sampling import greedy, greedy_steps, sample, sample_steps
 from arlab.decoding.scorers import LogProb, Scorer
@@ -19,10 +20,12 @@ __all__ = [
     "BeamStep",
     "ContrastiveScorer",
     "ContrastiveStep",
+    "Filling",
     "Generation",
     "LogProb",
     "LookupDraft",
     "MinP",
+    "ParallelStep",
     "Scorer",
     "SpeculationStep",
     "Step",
@@ -36,6 +39,8 @@ __all__ = [
     "contrastive_steps",
     "greedy",
     "greedy_steps",
+    "parallel_decoding",
+    "parallel_steps",
     "sample",
     "sample_steps",
     "speculative_decoding",

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from arlab.nn.decoder import DecoderLM
-from arlab.nn.model_file import AnyTokenizer, load_model
+from arlab.nn.model_file import AnyModel, AnyTokenizer, load_model
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
-def load(name: str) -> tuple[DecoderLM, AnyTokenizer]:
+def load(name: str) -> tuple[AnyModel, AnyTokenizer]:
     """A shipped model, in eval mode on the CPU, and its tokenizer.
 
     Raises:

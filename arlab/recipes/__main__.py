@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 
 import arlab.recipes
-from arlab.recipes import CHECKPOINTS, shakespeare
+from arlab.recipes import CHECKPOINTS, shakespeare, translation
 from arlab.training import processes
+
+MAKERS = {name: module for module in (shakespeare, translation) for name in module.RECIPES}
 
 
 def main(arguments: list[str]) -> int:
@@ -24,12 +26,12 @@ def main(arguments: list[str]) -> int:
         description="Make a shipped model or recording again. Several processes: torchrun --nproc_per_node 2 -m "
         "arlab.recipes NAME.",
         epilog="\n".join(
-            [f"{name:24} {recipe.about}" for name, recipe in shakespeare.RECIPES.items()]
+            [f"{name:24} {module.RECIPES[name].about}" for name, module in MAKERS.items()]
             + [f"{name:24} the recorded runs of that notebook" for name in records]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=[*shakespeare.RECIPES, *records], metavar="NAME", nargs="?")
+    parser.add_argument("name", choices=[*MAKERS, *records], metavar="NAME", nargs="?")
     parser.add_argument("--out", type=Path, default=Path("recipes-out"), help="folder; default recipes-out")
     parser.add_argument("--ship", action="store_true", help="write into the library's own checkpoints instead")
     parser.add_argument("--steps", type=int, help="break off after so many, on the same schedule: for a trial")
@@ -47,7 +49,8 @@ def main(arguments: list[str]) -> int:
         return 0
     device = processes.start() or torch.device(options.device or "cpu")
     try:
-        about = shakespeare.make(options.name, out, device=device, resume=options.resume, stop_after=options.steps)
+        make = MAKERS[options.name].make
+        about = make(options.name, out, device=device, resume=options.resume, stop_after=options.steps)
         if processes.Processes.now().first:
             print(report(about))
     except BaseException:
@@ -71,7 +74,9 @@ def recorders() -> dict[str, Callable[[Path], Path]]:
 
 
 def report(about: dict) -> str:
-    """The figures of a model in a few lines."""
+    """The figures of a model in a few lines; of the translation model, in a page."""
+    if about["recipe"] in translation.RECIPES:
+        return translation.report(about)
     rows = [
         f"{about['recipe']}: {about['about']}",
         f"{about['parameters']:,} parameters, {about['bytes']:,} bytes as stored",

@@ -140,7 +140,7 @@ def _filled(task: Addition, a: int, b: int, passes: Sequence[ParallelStep]) -> L
 
 
 def _write(task: Addition, place: int, chosen: int, logits: Float[Tensor, " vocab"]) -> Write:
-    p = logits.double().softmax(-1)
+    p = logits.cpu().double().softmax(-1)
     symbol = task.symbols[chosen] if chosen < task.vocab_size else f"#{chosen}"
     digits = tuple(float(p[i]) for i in task.tokenizer.encode(DIGITS))
     return Write(place, symbol, float(p[chosen]), digits)

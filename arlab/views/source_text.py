@@ -102,11 +102,11 @@ def forced_pass(model: Any, source: Sequence[int], target: Sequence[int], bos_id
     prefix = torch.tensor([[bos_id, *target[:-1]]], device=model_device(given))
     with torch.no_grad(), eval_mode(given):
         if not _attends(given):
-            return Pass(given(prefix)[0].double().log_softmax(-1).cpu(), None)
+            return Pass(given(prefix)[0].cpu().double().log_softmax(-1), None)
         with record_attention(given) as maps:
             logits = given(prefix)
         cross = torch.stack([layer[0].float().cpu() for layer in maps.cross]) if len(maps.cross) else None
-    return Pass(logits[0].double().log_softmax(-1).cpu(), cross)
+    return Pass(logits[0].cpu().double().log_softmax(-1), cross)
 
 
 def _attends(model: Any) -> bool:

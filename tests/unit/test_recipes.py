@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from arlab.nn.model_file import load_model
-from arlab.recipes import CHECKPOINTS, load
+from arlab.recipes import CHECKPOINTS, load, translation
 from arlab.recipes.__main__ import main, recorders, report
 from arlab.recipes.shakespeare import RECIPES, data, figures, make, model_of, steps_of
 from arlab.training import recordings
 
 MODELS = [name for name, recipe in RECIPES.items() if recipe.shipped]
+ALL = [*MODELS, *translation.RECIPES]  # test_translation_recipe.py looks at the last closer
 
 
 def told(name):
@@ -23,8 +24,8 @@ def told(name):
 
 
 def test_everything_shipped_has_a_recipe_and_the_other_way_round():
-    assert sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors")) == sorted(MODELS)
-    others = {path.stem for path in CHECKPOINTS.glob("*.json")} - set(MODELS)
+    assert sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors")) == sorted(ALL)
+    others = {path.stem for path in CHECKPOINTS.glob("*.json")} - set(ALL)
     assert {f"record_{name}" for name in others} == set(recorders())
 
 
@@ -122,7 +123,7 @@ def test_a_trial_is_shorter_than_what_was_trained_already_and_cannot_be_shipped(
 def test_the_command_lists_what_there_is(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out
-    assert all(name in listed for name in [*RECIPES, *recorders()])
+    assert all(name in listed for name in [*RECIPES, *translation.RECIPES, *recorders()])
     with pytest.raises(SystemExit):
         main(["shakespeare_stronger"])
     with pytest.raises(ValueError, match="no shipped model is called 'gpt-5'; there are shakespeare_strong"):
@@ -131,7 +132,7 @@ def test_the_command_lists_what_there_is(capsys):
 
 def test_the_readme_prints_what_the_command_printed():
     readme = (CHECKPOINTS.parent.parent / "README.md").read_text(encoding="utf-8")
-    for name in MODELS:
+    for name in ALL:
         assert report(told(name)[1]) in readme
 
 
