@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from arlab.decoding.parallel import checked_gaps, filled_after, first_of, gap_logits, surest
+from arlab.nn.language_model import model_device
 
 Sequences = Mapping[tuple[int, ...], float]
 LARGEST = 100_000  # fillings that parallel_law enumerates
@@ -29,12 +30,15 @@ class MaskedWorld:
             law: sequence -> probability, such as `dict(tree.enumerate())`.
 
         Raises:
-            ValueError: sequences of unequal length, ids out of range, probabilities negative or not summing to 1.
+            ValueError: sequences of unequal length, one that comes twice, ids out of range, probabilities negative or
+                not summing to 1.
         """
         items = [(tuple(ids), float(p)) for ids, p in (law.items() if isinstance(law, Mapping) else law)]
         lengths = sorted({len(ids) for ids, _ in items})
         if len(lengths) != 1 or lengths[0] == 0:
             raise ValueError(f"the sequences have lengths {lengths}; a masked world has one length, 1 or more")
+        if len(dict(items)) < len(items):
+            raise ValueError("a sequence comes twice; give each its whole probability once")
         if any(not 0 <= i < vocab_size for ids, _ in items for i in ids):
             raise ValueError(f"a sequence has an id outside 0 to {vocab_size - 1}")
         if any(not p >= 0 for _, p in items) or abs(sum(p for _, p in items) - 1) > 1e-9:
@@ -73,13 +77,13 @@ def parallel_law(
     Raises:
         ValueError: as there, and a row with more than 100,000 possible fillings.
     """
-    start = torch.as_tensor(ids)[None]
+    start = torch.as_tensor(ids).cpu()[None]
     gaps = checked_gaps(start, mask_id, steps, order)
     number = gaps.sum(dim=1)
     law = {tuple(start[0].tolist()): 1.0}
     for done in range(1, min(steps, int(number)) + 1):
         rows = torch.tensor(list(law))
-        logits = gap_logits(model, rows, mask_id)
+        logits = gap_logits(model, rows.to(model_device(model)), mask_id).cpu()
         p = logits.double().softmax(dim=-1)
         now_open = rows == mask_id
         more = filled_after(number, steps, done) - (number - now_open.sum(dim=1))
@@ -112,7 +116,7 @@ def pseudo_log_likelihood(
 
     The factors condition on each other in a circle, so exp(sum) does not sum to 1 over all sequences (Besag, 1975).
     """
-    ids = torch.as_tensor(ids)
+    ids = torch.as_tensor(ids).to(model_device(model))
     columns = []
     for t in range(ids.size(1)):
         asked = ids.clone()

@@ -104,7 +104,7 @@ def parallel_steps(
 
 def _loop(model, ids, gaps, mask_id, steps, order, revise, generator) -> Iterator[ParallelStep]:
     number = gaps.sum(dim=1)  # (rows,)
-    sure = (~gaps).double()  # the probability of each token when it was chosen
+    sure = _wide(~gaps)  # the probability of each token when it was chosen
     for index in range(min(steps, int(number.max()))):
         logits = gap_logits(model, ids, mask_id)
         open_now = ids == mask_id
@@ -117,14 +117,18 @@ def _loop(model, ids, gaps, mask_id, steps, order, revise, generator) -> Iterato
         new = standing & open_now
         ids = ids.masked_fill(gaps & ~standing, mask_id)  # a copy
         ids[new] = most_probable(logits[new]) if generator is None else draw(logits[new], generator)
-        p = logits.softmax(dim=-1).gather(-1, torch.where(new, ids, 0)[..., None])[..., 0].double()
-        sure = torch.where(new, p, sure).masked_fill(gaps & ~standing, 0.0)
+        p = logits.softmax(dim=-1).gather(-1, torch.where(new, ids, 0)[..., None])[..., 0]
+        sure = torch.where(new, _wide(p), sure).masked_fill(gaps & ~standing, 0.0)
         yield ParallelStep(index, ids.clone(), new, sure, logits)
 
 
 def surest(logits: Float[Tensor, "rows time vocab"]) -> Float[Tensor, "rows time"]:
     """How sure the model is of each position: the probability of its likeliest token."""
-    return logits.softmax(dim=-1).amax(dim=-1).double()
+    return _wide(logits.softmax(dim=-1).amax(dim=-1))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.device.type == "mps" else x.double()  # Apple's MPS has no float64
 
 
 @torch.no_grad()

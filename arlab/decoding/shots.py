@@ -168,7 +168,7 @@ def complete_lines(
         for row, (prompt, target) in enumerate(zip(rest, targets, strict=True)):
             logprobs = logits[row, len(prompt) - 1 :][: len(target)].float().log_softmax(-1)  # (answer, vocab)
             first.append(logprobs[0])
-            p_answers.append(float(logprobs.double().cpu().gather(-1, torch.tensor(target)[:, None]).sum().exp()))
+            p_answers.append(float(logprobs.cpu().double().gather(-1, torch.tensor(target)[:, None]).sum().exp()))
         cache.truncate([len(row) for row in rows])  # and the answer is forgotten again
         first = torch.stack(first)
         said = _greedy_lines(model, tokenizer, first, cache, max_new_tokens)

@@ -50,8 +50,8 @@ def masked(
         raise ValueError(f"row {int((~may.any(dim=1)).nonzero()[0])} has no token that may be hidden")
     rows, time = ids.shape
     rates = low + (high - low) * torch.rand(rows, 1, generator=generator) if low < high else torch.tensor(low)
-    hidden = (torch.rand(rows, time, generator=generator) < rates) & may
-    lots = torch.rand(rows, time, generator=generator).masked_fill(~may, -1.0)
+    hidden = (torch.rand(rows, time, generator=generator) < rates).to(ids.device) & may
+    lots = torch.rand(rows, time, generator=generator).to(ids.device).masked_fill(~may, -1.0)
     one = torch.zeros_like(hidden).scatter_(1, lots.argmax(dim=1, keepdim=True), True)
     hidden = torch.where(hidden.any(dim=1, keepdim=True), hidden, one)
     return Batch(ids.masked_fill(hidden, mask_id), ids.masked_fill(~hidden, IGNORE))

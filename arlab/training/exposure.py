@@ -134,13 +134,15 @@ def accuracy_by_position(
         generator: for the slips.
 
     Raises:
-        ValueError: a slip outside [0, 1], without free running, or without a generator; no target at all; a checker
-            that returns another shape.
+        ValueError: a slip outside [0, 1], without free running, or without a generator; fewer than 2 symbols; no
+            target at all; a checker that returns another shape.
     """
     if not 0 <= slip <= 1:
         raise ValueError(f"slip is {slip}; it must lie between 0 and 1")
     if slip and not free_running:
         raise ValueError("slip needs free_running=True: the teacher does not slip")
+    if symbols is not None and symbols < 2:
+        raise ValueError(f"symbols is {symbols}; a slip needs 2 or more to be drawn from")
     if slip and generator is None:
         raise ValueError("slips are drawn: give generator=...")
     right, counts = torch.zeros(0), torch.zeros(0, dtype=torch.int64)

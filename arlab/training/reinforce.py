@@ -13,6 +13,7 @@ the same on average, and a b near the mean reward makes it vary less. Where all 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from arlab.text.pairs import PairInputs
 from arlab.training.losses import next_token_loss
 
 Reward = Callable[[list[int], list[int]], float]  # reward(answer, question): the end symbol is part of the answer
-Prompts = Tensor | Sequence[Sequence[int]] | PairInputs | Batch
+Prompts = Tensor | Sequence[int] | Sequence[Sequence[int]] | PairInputs | Batch
 Baseline = None | float | str | Tensor
 MOST = 100_000  # sequences that are still enumerated
 
@@ -67,14 +68,14 @@ def reinforce(
     """A loss whose gradient is, on average, that of minus the expected reward. Its value means nothing.
 
     Args:
-        prompts: ids (rows, time) or lists of ids; or PairInputs, whose sources are the questions; or a Batch of
-            either, of which only the prompts are used (plain ids: each row up to its first target).
+        prompts: ids (rows, time) or (time,), or lists of ids; or PairInputs, whose sources are the questions; or a
+            Batch of either, of which only the prompts are used (plain ids: each row up to its first target).
         reward: called with each answer and its question (the prompt, or the source without padding).
         samples: sequences drawn for each prompt.
         baseline: see `policy_loss`; also "greedy", the reward of the model's greedy answer (Rennie et al., 2017).
 
     Raises:
-        ValueError: as in `sample` and `policy_loss`.
+        ValueError: as in `sample` and `policy_loss`; a reward that is no finite number; a batch row without targets.
 
     Source: Williams (1992); Ranzato et al. (2016); lecture 004.
     """
@@ -226,10 +227,18 @@ def _read(model, prompts: Prompts) -> tuple[LanguageModel, list[list[int]], list
         reader = model.given(prompts.source.to(model_device(model)), lengths=prompts.lengths)
         return reader, questions, prompts.prefix[:, :1].tolist()
     if isinstance(prompts, Batch):
-        asked = (prompts.targets != IGNORE).int().argmax(-1).tolist()  # each row's first target
+        counts = prompts.targets != IGNORE
+        if not counts.any(-1).all():
+            raise ValueError(f"row {int((~counts.any(-1)).nonzero()[0])} of the batch has no target: where to start?")
+        asked = counts.int().argmax(-1).tolist()  # each row's first target
         starts = [row[: first + 1] for row, first in zip(prompts.inputs.tolist(), asked, strict=True)]
     else:
-        starts = prompts.tolist() if isinstance(prompts, Tensor) else [list(ids) for ids in prompts]
+        starts = prompts.tolist() if isinstance(prompts, Tensor) else list(prompts)
+        if starts and isinstance(starts[0], int):
+            starts = [starts]  # one prompt, as `sample` takes it
+        starts = [list(ids) for ids in starts]
+    if model.bos_id is None and not all(starts):
+        raise ValueError("a prompt is empty and the model has no bos_id to start from; give it a token")
     return model, starts, [ids or [model.bos_id] for ids in starts]
 
 
@@ -242,9 +251,22 @@ def _judged(prompts: Prompts, questions, starts, written: list[list[list[int]]],
     pairs = prompts.inputs if isinstance(prompts, Batch) else prompts
     if isinstance(pairs, PairInputs):
         inputs = PairInputs(pairs.source.repeat_interleave(n, 0), pairs.lengths.repeat_interleave(n, 0), inputs)
-    judged = [[float(reward(y, x)) for y in answers] for x, answers in zip(questions, written, strict=True)]
+    judged = [[_finite(reward(y, x), y, x) for y in answers] for x, answers in zip(questions, written, strict=True)]
     rewards = torch.tensor(judged, dtype=torch.float64)
     return Answers(Batch(inputs, targets), rewards, torch.full_like(rewards, 1 / n))
+
+
+def _finite(value: object, answer: list[int], question: list[int]) -> float:
+    """The reward as a float; what is none must not get into the weights."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"the reward of answer {answer} to question {question} is {value!r}; it must be a finite number"
+        )
+    return number
 
 
 def _settled(baseline: Baseline, model, prompts: Prompts, reward: Reward, asked: dict) -> Baseline:

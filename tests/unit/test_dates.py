@@ -99,14 +99,31 @@ def test_all_there_are_and_not_one_more():
 
 def test_held_out_days_and_unseen_formats_are_kept_apart():
     split = split_dates(PAIRS, unseen_locales=["tr"], unseen_patterns=["yMMMEd"])
-    assert sorted(map(repr, [*split.train, *split.held_out, *split.unseen])) == sorted(map(repr, PAIRS))
+    left_out = set(PAIRS) - {*split.train, *split.held_out, *split.unseen}
+    assert sum(map(len, split)) + len(left_out) == len(PAIRS)
     days = {pair.target for pair in split.train}
     assert not days & {pair.target for pair in split.held_out}
     for pair in (*split.train, *split.held_out):
         assert pair.locale != "tr" and pair.pattern != "yMMMEd"
     assert all(pair.locale == "tr" or pair.pattern == "yMMMEd" for pair in split.unseen)
     assert 0.06 < len(split.held_out) / (len(split.train) + len(split.held_out)) < 0.14  # 2,000 days: 6 sigma
-    assert split_dates(PAIRS).unseen == []
+    assert split_dates(PAIRS).unseen == [] and sum(map(len, split_dates(PAIRS))) == len(PAIRS)
+    shown = {(pair.locale, pair.pattern) for pair in split.train}
+    for part, expected in ((split.unseen, False), (left_out, True)):
+        for pair in part:
+            assert pair.locale == "tr" or pair.pattern == "yMMMEd"
+            day = datetime.date.fromisoformat(pair.target)
+            assert any(write_date(day, *way).source == pair.source for way in shown) == expected, pair
+
+
+def test_what_a_known_format_writes_alike_is_not_unseen():
+    """Chinese has one text for long and medium, English in May alone ("May" is its own short form)."""
+    pairs = date_pairs(600, locales=["en", "de", "zh"], patterns=["long", "medium"], years=(2020, 2021))
+    split = split_dates(pairs, unseen_patterns=["medium"])
+    assert {pair.locale for pair in split.unseen} == {"en"}
+    assert {int(pair.target[5:7]) for pair in split.unseen} == {*range(1, 13)} - {5}
+    with pytest.raises(ValueError, match="nothing is unseen"):
+        split_dates([pair for pair in pairs if pair.locale == "zh"], unseen_patterns=["medium"])
 
 
 def test_a_day_stays_in_its_part_when_pairs_are_added():
@@ -122,9 +139,10 @@ def test_a_day_stays_in_its_part_when_pairs_are_added():
         ((2021, 13, 1), "there is no month 13"),
         ((2021, 4, 0), "April 2021 has the days 1 to 30"),
         ((21, 4, 1), "no four digits"),
+        ((2021, 3.9, 4), r"give a datetime.date or \(year, month, day\)"),
     ],
 )
-def test_a_date_that_does_not_exist_is_refused_in_words(date, words):
+def test_a_date_that_does_not_exist_is_refused_in_words(date, words, as_shipped):
     with pytest.raises(ValueError, match=words):
         write_date(date, "en", "long")
 

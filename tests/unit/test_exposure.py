@@ -341,6 +341,7 @@ def test_what_cannot_be_measured_is_named():
         ({"slip": 1.5, "free_running": True}, "slip is 1.5"),
         ({"slip": 0.1}, "needs free_running=True"),
         ({"slip": 0.1, "free_running": True}, "give generator"),
+        ({"slip": 0.1, "free_running": True, "symbols": 1, "generator": torch.Generator()}, "symbols is 1"),
     ]:
         with pytest.raises(ValueError, match=words):
             accuracy_by_position(model, [batch], **settings)

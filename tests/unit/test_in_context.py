@@ -162,6 +162,33 @@ def test_training_finds_what_there_is_to_find():
     assert steps[-1].loss < steps[0].loss and not model.training
 
 
+def test_the_steps_are_those_of_a_loop_by_hand():
+    """Fresh gradients, clipped to a norm of 1, AdamW at the rate that the step reports; in train mode."""
+    model, twin, modes = small(), small(), []
+    model.register_forward_hook(lambda *_: modes.append(model.training))
+    for each in (model, twin):
+        with torch.no_grad():
+            each.decoder.head.weight.mul_(50)  # so that gradients are long, and clipping does something
+    weights = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+    optimizer, generator = torch.optim.AdamW(weights, betas=(0.9, 0.95), weight_decay=0.0), seeded(1)
+    settings = {"n": 4, "steps": 6, "rows": 8, "lr": 0.01, "warmup": 3, "generator": seeded(1)}
+    rates, norms = [], []
+    for step in train_in_context(model, TASKS, **settings):
+        x, y, _ = TASKS.draw(8, 4, generator)
+        optimizer.zero_grad()
+        loss = (twin(x, y) - y).square().mean()
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(weights, 1.0)))
+        for group in optimizer.param_groups:
+            group["lr"] = step.lr
+        optimizer.step()
+        rates.append(step.lr)
+        assert step.loss == pytest.approx(loss.item(), rel=1e-3)
+        assert step.grad_norm == pytest.approx(norms[-1], rel=1e-2)
+    assert rates[0] < rates[1] < rates[2] == pytest.approx(0.01) and rates[2] > rates[3] > rates[5]
+    assert max(norms) > 2.0 and modes == [True] * 6
+
+
 def test_training_is_repeatable():
     runs = []
     for _ in range(2):

@@ -230,6 +230,7 @@ def test_bad_input_is_named_before_the_first_step(given, words, as_shipped):
         ({(0, 2): 1.0}, "outside 0 to 1"),
         ({(0, 1): 0.7}, "sum to 0.7"),
         ({}, r"lengths \[\]"),
+        ([((0, 0), 0.5), ((0, 0), 0.25), ((1, 1), 0.25)], "comes twice"),
     ],
 )
 def test_a_bad_law_is_named(law, words):

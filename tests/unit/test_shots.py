@@ -152,6 +152,26 @@ def test_a_model_that_needs_two_examples():
     assert results[-1].said == "j" and results[-1].correct and len(results[-1].examples) == 4
 
 
+def test_an_answer_that_ends_early_leaves_the_others_as_they_are():
+    """The first row ends first: those behind it must keep their own caches."""
+    answers = {"6": "a", "7": "efgh", "8": "bc", "9": "ijklmn"}
+    model = Recompute(Lookup(lambda query, k: answers.get(query, "?")))
+    results = ask(model, SYMBOLS, SMALL, ks=(1,), shuffled=(False,), max_new_tokens=6)
+    assert [each.said for each in results] == ["a", "efgh", "bc", "ijklm"]  # a space and five letters: cut
+
+
+def test_an_answer_ends_with_the_text_too():
+    class Ending:
+        eos_id = SYMBOLS.encode("~")[0]
+
+        def __getattr__(self, name):
+            return getattr(SYMBOLS, name)
+
+    model = Recompute(Lookup(lambda query, k: "yes~no"))
+    (line,) = complete_lines(model, Ending(), ["a =>"], ["yes"])
+    assert line.said == "yes"
+
+
 def test_the_grid_is_complete_and_k_0_is_the_same_both_ways():
     model = Recompute(Lookup(lambda query, k: "x"))
     results = ask(model, SYMBOLS, [SMALL, UPPER_CASE], ks=(0, 2), queries=3)
