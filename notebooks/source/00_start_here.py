@@ -367,14 +367,13 @@ for row in range(2):
 #
 # ## 8 · Three paths through the course
 #
-# The numbers leave room for the whole course. **Standing today: 00 to 14.** The others follow; on each path below,
-# those that stand are in bold. Each notebook runs on its own, so a gap in a path does not stop you.
+# Each notebook runs on its own; what it builds on stands at its top, under "Before this". Three ways through them:
 #
 # | path | for whom | notebooks |
 # |---|---|---|
-# | Decoding in 90 minutes | you want to know what temperature, top-k, top-p and beams do to a text | **00**, **01**, **09**, **10**, **11**, **14** |
-# | Training | you want to build a transformer and train it | **01** to **08** |
-# | Sequence to sequence | you translate, summarise, or read one thing and write another | **03**, **04**, 15, 16 |
+# | Decoding in 90 minutes | you want to know what temperature, top-k, top-p and beams do to a text | 00, 01, 09, 10, 11, 14 |
+# | Training | you want to build a transformer and train it | 01 to 08, then 16 and 18 |
+# | Sequence to sequence | you translate, summarise, or read one thing and write another | 01, 03, 04, 06, 11, 15, 16, 17 |
 #
 # | notebook | minutes, with the exercises | what you do there |
 # |---|---|---|
@@ -393,6 +392,10 @@ for row in range(2):
 # | [**12** contrastive decoding](12_contrastive_decoding.ipynb) | 75 | what a strong model likes much better than a weak one |
 # | [**13** speculative decoding](13_speculative_decoding.ipynb) | 70 | the same text in fewer calls of the large model, by an exact rule |
 # | [**14** choosing a decoder](14_choosing_a_decoder.ipynb) | 75 | all strategies on a story and on facts, measured; what to use for what |
+# | [**15** encoder and decoder](15_encoder_decoder.ipynb) | 110 | from one sequence to another: one context for all, attention, the transformer, a translator |
+# | [**16** exposure bias](16_exposure_bias.ipynb) | 80 | a model fed its own mistakes; scheduled sampling, noise, rewards for whole sequences |
+# | [**17** generation order](17_generation_order.ipynb) | 75 | sums from either end; gaps filled with both sides in view; all at once, and what that breaks |
+# | [**18** in-context learning](18_in_context_learning.ipynb) | 75 | examples in the prompt, shuffled labels; a small model that learns to learn |
 #
 # The 90 minutes of the first path are for reading, predicting and moving the sliders; its exercises come on top.
 #

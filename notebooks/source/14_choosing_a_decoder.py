@@ -30,7 +30,7 @@
 # **Time** 75 minutes. **Before this** notebooks 09 to 11; 12 and 13 for the contrastive and the speculative rows. **Follows** lecture 000 (comparison of
 # decoding strategies) and lecture 004 (likelihood and quality, decoding in practice).
 #
-# [← 13 Speculative decoding](13_speculative_decoding.ipynb) · next: 15 Encoder and decoder
+# [← 13 Speculative decoding](13_speculative_decoding.ipynb) · [15 Encoder and decoder →](15_encoder_decoder.ipynb)
 
 # %% tags=["nbval-ignore-output"]
 import itertools
@@ -982,4 +982,4 @@ print(f"real   {recipe.word_measures([alphabet.decode(row) for row in after.toli
 # - Empty translations as the most probable ones: Stahlberg and Byrne, *On NMT Search Errors and Model Errors: Cat Got Your Tongue?*, 2019.
 # - Typical texts have the entropy's surprise: Meister, Pimentel, Wiher and Cotterell, *Locally Typical Sampling*, 2023.
 #
-# [← 13 Speculative decoding](13_speculative_decoding.ipynb) · next: 15 Encoder and decoder
+# [← 13 Speculative decoding](13_speculative_decoding.ipynb) · [15 Encoder and decoder →](15_encoder_decoder.ipynb)
