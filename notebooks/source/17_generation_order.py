@@ -361,7 +361,7 @@ unseen = torch.cat(tests)  # never trained on
 def train_adder(task):
     """A fresh adder and the records of its training."""
     adder = recipe.adder(task).to(lab.device)
-    batches = (batch.to(lab.device) for batch in task.batches(128, lab.generator(), without=unseen))
+    batches = (batch.to(lab.device) for batch in task.batches(96, lab.generator(), without=unseen))
     return adder, list(itertools.islice(train(adder, batches, steps=1000, lr=1.5e-3, warmup=50), STEPS))
 
 
@@ -408,14 +408,15 @@ view
 #
 # 1. 444 + 555 and 444 + 556 differ by one in the last digit. At which step does that digit matter to each model?
 # 2. Find a sum with carries that the left-to-right model answers with confidence. How long is its chain?
-# 3. At which place is the left-to-right model least sure in 345 + 155, and which digit is its second choice?
+# 3. At which two places is the left-to-right model least sure in 345 + 155, and between which digits?
 #
 # <details><summary>Answers</summary>
 #
 # 1. Left to right at the very first step: 0999 or 1000. Reversed at the first step too, but there it only has to add 4
 #    and 5, or 4 and 6.
 # 2. For example 27 + 45: the carry ends in the next place (a chain of 1), and 7 + 5 announces it at once.
-# 3. At the hundreds, where 3 + 1 is 4, or 5 with the carry that comes from the units through 4 + 5. The two compete.
+# 3. At the hundreds, 4 or 5, and at the tens, 9 or 0: both wait for the carry that comes from the units through 4 + 5,
+#    which are not written yet.
 #
 # </details>
 #
