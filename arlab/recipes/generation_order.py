@@ -7,7 +7,6 @@ seconds of training alone.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -230,13 +229,7 @@ EXPERIMENTS = {"addition": addition, "gaps": gaps}
 
 def record(path: str | Path = RECORDING) -> Path:
     """Run both (about ten CPU minutes) and write them into one file, runs named 'experiment / run'."""
-    runs, about = {}, {"torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread"}
-    for name, experiment in EXPERIMENTS.items():
-        found, more = experiment()
-        runs.update({f"{name} / {run}": records for run, records in found.items()})
-        about[name] = more
-        print(f"{name}: " + ", ".join(f"{run} {records[-1].loss:.3f}" for run, records in found.items()), flush=True)
-    return recordings.save(path, runs, **about)
+    return recordings.record_experiments(path, EXPERIMENTS)
 
 
 def recorded(experiment: str, path: str | Path = RECORDING) -> tuple[Runs, dict[str, Any]]:

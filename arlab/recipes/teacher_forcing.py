@@ -7,7 +7,6 @@ Each experiment is a function that returns its runs, a TrainStep for every `KEEP
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,13 +191,7 @@ EXPERIMENTS = {"smoothing": label_smoothing, "text": on_text, "addition": on_add
 
 def record(path: str | Path = RECORDING) -> Path:
     """Run all four (about five CPU minutes) and write them into one file, runs named 'experiment / run'."""
-    runs, about = {}, {"torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread"}
-    for name, experiment in EXPERIMENTS.items():
-        found, more = experiment()
-        runs.update({f"{name} / {run}": records for run, records in found.items()})
-        about[name] = more
-        print(f"{name}: " + ", ".join(f"{run} {records[-1].loss:.3f}" for run, records in found.items()), flush=True)
-    return recordings.save(path, runs, **about)
+    return recordings.record_experiments(path, EXPERIMENTS)
 
 
 def recorded(experiment: str, path: str | Path = RECORDING) -> tuple[Runs, dict[str, Any]]:

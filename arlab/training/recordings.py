@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from arlab.nn.model_file import replace_file
 from arlab.training.loop import TrainStep
@@ -76,6 +79,24 @@ def load(path: str | Path) -> tuple[dict[str, list[TrainStep]], dict]:
         return runs, content["about"]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a recording: {error}") from error
+
+
+Experiments = Mapping[str, Callable[[], tuple[Mapping[str, Sequence[TrainStep]], Any]]]
+
+
+def record_experiments(path: str | Path, experiments: Experiments) -> Path:
+    """Run each experiment, () -> (runs, what is to be said about them), and save all in one file for `load_experiment`.
+
+    Raises:
+        OSError, ValueError: as in `save`.
+    """
+    runs: dict[str, Sequence[TrainStep]] = {}
+    about = {"torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread"}
+    for name, experiment in experiments.items():
+        found, about[name] = experiment()
+        runs.update({f"{name} / {run}": steps for run, steps in found.items()})
+        print(f"{name}: " + ", ".join(f"{run} {steps[-1].loss:.3f}" for run, steps in found.items()), flush=True)
+    return save(path, runs, **about)
 
 
 def load_experiment(path: str | Path, name: str) -> tuple[dict[str, list[TrainStep]], Any]:

@@ -45,3 +45,15 @@ def test_one_experiment_of_several_is_read_by_its_name(tmp_path):
     for name in ("b", "torch"):
         with pytest.raises(ValueError, match=f"experiment is '{name}'; recorded are a, ab"):
             recordings.load_experiment(path, name)
+
+
+def test_experiments_are_run_and_found_again(tmp_path, capsys):
+    def experiment(n):
+        return lambda: ({"a": [step(1, loss=float(n))], "b": [step(1, loss=n + 0.5)]}, {"n": n})
+
+    path = recordings.record_experiments(tmp_path / "two.json", {"first": experiment(1), "second": experiment(2)})
+    for name, n in (("first", 1), ("second", 2)):
+        runs, about = recordings.load_experiment(path, name)
+        assert {run: steps[0].loss for run, steps in runs.items()} == {"a": n, "b": n + 0.5} and about == {"n": n}
+    assert {"torch", "machine"} < recordings.load(path)[1].keys()
+    assert "first: a 1.000, b 1.500" in capsys.readouterr().out
