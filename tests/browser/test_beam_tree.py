@@ -381,11 +381,11 @@ def test_in_jupyterlab_sliders_need_no_kernel_and_a_prompt_does(lab_notebook, in
 
     # a new prompt, and bad ones
     prompt = page.get_by_role("textbox", name="Prompt")
+    first = "document.querySelector('.bt-list td:last-child').dataset.value"
+    before = page.evaluate(first)  # read before asking: the kernel may answer at once
     prompt.fill("hg fe")
     prompt.press("Enter")
-    page.wait_for_function(
-        "before => document.querySelector('.bt-list td:last-child').dataset.value !== before", arg=str(scores(page)[0])
-    )
+    page.wait_for_function(f"before => {first} !== before", arg=before)
     ids, ours = json.loads(in_kernel(page, "print(json.dumps([view.ids, [h.score for h in view.hypotheses]]))"))
     assert ids == json.loads(in_kernel(page, "print(tokenizer.encode('hg fe'))"))
     assert scores(page) == pytest.approx(ours, rel=1e-12)
