@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,16 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from arlab.decoding.contrastive import contrastive_score
-from arlab.decoding.prompts import read_prompts
 from arlab.decoding.scorers import check_same_vocabulary, log_softmax
-from arlab.nn.language_model import eval_mode, last_logits
-from arlab.views.base import BadValue, View, script, style
+from arlab.views.base import BadValue, script, style
+from arlab.views.prompted import HEAD, PromptedView
 
-HEAD = 256  # tokens whose strings travel with the numbers; the rest come once, when first asked for
 FREE = 8  # of the best scores without the guard, which may lie anywhere in the vocabulary
 
 
-class ContrastiveView(View):
+class ContrastiveView(PromptedView):
     """What a strong model likes more than a weak one does, among the tokens that the strong one finds plausible.
 
         view = ContrastiveView(strong, weak, tokenizer, "The sea was calm, and the old", alpha=0.1)
@@ -49,16 +45,12 @@ class ContrastiveView(View):
     alpha = traitlets.Float(0.1).tag(sync=True)
     guarded = traitlets.Bool(True).tag(sync=True)
     order = traitlets.Enum(["score", "strong"], "score").tag(sync=True)  # of the rows
-    prompt = traitlets.Unicode("").tag(sync=True)
     strong_name = traitlets.Unicode("strong").tag(sync=True)
     weak_name = traitlets.Unicode("weak").tag(sync=True)
-    page_figures = traitlets.Dict(help="as the page last computed them; empty before it drew").tag(sync=True)
-    _has_model = traitlets.Bool(False).tag(sync=True)
     _appended = traitlets.List(traitlets.Unicode()).tag(sync=True)  # strings of the tokens appended
     _strong_logits = traitlets.Bytes(b"").tag(sync=True)  # float32, largest first, ties by lowest id: the guard's
     _strong_logprobs = traitlets.Bytes(b"").tag(sync=True)  # float32, of the same tokens in the same order
     _weak_logprobs = traitlets.Bytes(b"").tag(sync=True)
-    _sorted_ids = traitlets.Bytes(b"").tag(sync=True)  # uint32
     _known_strings = traitlets.Dict().tag(sync=True)  # str(id) -> string, of the first tokens by either order
 
     def __init__(
@@ -85,30 +77,21 @@ class ContrastiveView(View):
         Raises:
             ValueError: vocabularies of different sizes, a prompt that is empty or too long, alpha out of range.
         """
-        self._strong, self._weak, self._tokenizer = strong, weak, tokenizer
-        self._ids: list[int] = []
         self._past: list[tuple[list[int], Tensor, Tensor]] = []  # for undo: ids and logits before each appended token
-        self._known: dict[str, list[int]] = {}  # prompts given as ids, by their text
         self._logits = torch.zeros(1), torch.zeros(1)
-        self._strings: Callable[[], list[str]] = lambda: []
         super().__init__(
+            () if strong is None else (strong, weak),
+            tokenizer,
             alpha=0.1 if alpha is None else alpha,
             guarded=guarded and alpha is not None,
             order=order,
             strong_name=strong_name,
             weak_name=weak_name,
         )
-        self.answers |= {"prompt": self._run, "append": self.append, "undo": self.undo}
-        if strong is None:
-            return
-        check_same_vocabulary((strong, weak), (strong_name, weak_name))
-        self._has_model = True
-        self._use_strings(tokenizer.fingerprint, cache(tokenizer.token_strings))
-        if not isinstance(prompt, str):
-            ids = [operator.index(i) for i in prompt]
-            prompt = tokenizer.decode(ids)
-            self._known[prompt] = ids
-        self._run(prompt)
+        self.answers |= {"append": self.append, "undo": self.undo}
+        if strong is not None:
+            check_same_vocabulary((strong, weak), (strong_name, weak_name))
+            self._begin(prompt)
 
     @classmethod
     def from_logits(
@@ -124,13 +107,8 @@ class ContrastiveView(View):
             ValueError: shapes that differ, or logits that are no distribution (NaN, +inf, all -inf).
         """
         strong, weak = (torch.as_tensor(logits, dtype=torch.float32) for logits in (strong_logits, weak_logits))
-        strings = [str(s) for s in token_strings]
-        if strong.dim() != 1 or len(strings) != strong.numel():
-            raise BadValue(f"{len(strings)} token strings for logits of shape {tuple(strong.shape)}; needed: one each")
         view = cls(None, None, None, "", **settings)
-        key = hashlib.sha256("\0".join(strings).encode("utf-8", "replace")).hexdigest()[:16]
-        view._use_strings(key, lambda: strings)
-        view.show(strong, weak)
+        view._made_by_hand(token_strings, strong, weak)
         return view
 
     @traitlets.validate("alpha")
@@ -143,18 +121,13 @@ class ContrastiveView(View):
 
     # -- the text --------------------------------------------------------------------------------------------------
 
-    @property
-    def ids(self) -> list[int]:
-        """The tokens before the next one."""
-        return list(self._ids)
-
     def append(self, token_id: int | None = None) -> None:
         """Add a token to the text, the chosen one unless another is named, and show what comes next.
 
         Raises:
             ValueError: no models behind the view, an id out of range, a context that is full.
         """
-        if self._strong is None:
+        if not self._models:
             raise BadValue("this view was made from logits; there is no model to ask for the next token")
         token_id = self.chosen if token_id is None else operator.index(token_id)
         ids, before = [*self._ids, token_id], (self._ids, *self._logits)
@@ -171,47 +144,11 @@ class ContrastiveView(View):
                 self._appended = self._appended[:-1]
                 self._show_after(*self._past.pop())
 
-    def _run(self, text: str) -> None:
-        if text == self.prompt:
-            self._start(self._encode(text))  # the same prompt again: no change to observe, but a new start
-        else:
-            self.prompt = text
-
-    @traitlets.validate("prompt")
-    def _check_prompt(self, proposal: Any) -> str:
-        if self._strong is not None:
-            self._encode(proposal["value"])
-        return proposal["value"]
-
-    @traitlets.observe("prompt")
-    def _prompt_changed(self, change: Any) -> None:
-        if self._strong is not None:
-            self._start(self._encode(change["new"]))
-
-    def _encode(self, text: str) -> list[int]:
-        ids = self._known.get(text) or list(self._tokenizer.encode(text))
-        if not ids:
-            raise BadValue("the prompt is empty; write at least one character for the models to go on from")
-        for model in (self._strong, self._weak):
-            read_prompts(model, ids, None, 0)
-        return ids
-
     def _start(self, ids: list[int]) -> None:
         logits = self._logits_after(ids)
         with self.hold_sync():
             self._show_after(ids, *logits)
             self._past, self._appended = [], []
-
-    def _logits_after(self, ids: list[int]) -> list[Float[Tensor, " vocab"]]:
-        found = []
-        for model in (self._strong, self._weak):
-            with torch.inference_mode(), eval_mode(model):
-                found.append(last_logits(model, read_prompts(model, ids, None, 0).ids)[0])
-        return found
-
-    def _show_after(self, ids: list[int], strong: Tensor, weak: Tensor) -> None:
-        self.show(strong, weak)
-        self._ids = ids
 
     # -- the two distributions -------------------------------------------------------------------------------------
 
@@ -234,14 +171,6 @@ class ContrastiveView(View):
             self._weak_logprobs = log_softmax(weak)[ids].numpy().tobytes()
             self._sorted_ids = ids.to(torch.uint32).numpy().tobytes()
             self._known_strings = {str(i): self._string(i) for i in {*ids[:HEAD].tolist(), *free}}
-
-    def _use_strings(self, key: str, strings: Callable[[], list[str]]) -> None:
-        self._strings = strings
-        self.use_tokenizer(key, strings)
-
-    def _string(self, token_id: int) -> str:
-        strings = self._strings()
-        return strings[token_id] if token_id < len(strings) else f"#{token_id}"
 
     # -- what it means, in the library's own terms -----------------------------------------------------------------
 
@@ -296,11 +225,9 @@ class ContrastiveView(View):
     def describe(self) -> str:
         if not self._sorted_ids:
             return self.title
-        text = self.prompt if len(self.prompt) <= 40 else "..." + self.prompt[-37:]
-        after = f" after {text!r}" if self._has_model else ""
         figures = self.figures
         guard = f"alpha {self.alpha:g}" if self.guarded else "no guard"
         return (
-            f"{self.title}{after}: {guard} leaves {figures['plausible']} of {figures['vocab_size']} tokens; chosen "
+            f"{self._about()}: {guard} leaves {figures['plausible']} of {figures['vocab_size']} tokens; chosen "
             f"{self._string(figures['chosen'])!r}, the strong model alone {self._string(figures['strong_first'])!r}"
         )

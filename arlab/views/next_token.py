@@ -45,32 +45,29 @@ class NextToken(DistributionView):
         Raises:
             ValueError: no model behind the view, an id out of range, a context that is full.
         """
-        if self._model is None:
+        if not self._models:
             raise BadValue("this view was made from logits; there is no model to ask for the next token")
         ids = [*self._ids, operator.index(token_id)]
-        logits = self._logits_after(ids)
-        strings = self._strings()
-        before = self._ids, self._logits
+        logits, before = self._logits_after(ids), (self._ids, self._logits)
         with self.hold_sync():
-            self._show_after(ids, logits)
+            self._show_after(ids, *logits)
             self._past.append(before)
-            self._appended = [*self._appended, strings[token_id] if token_id < len(strings) else f"#{token_id}"]
+            self._appended = [*self._appended, self._string(token_id)]
 
     def undo(self) -> None:
         """Take back the last appended token; nothing happens when there is none."""
         if self._past:
-            ids, logits = self._past.pop()
             with self.hold_sync():
                 self._appended = self._appended[:-1]
-                self._show_after(ids, logits)
+                self._show_after(*self._past.pop())
 
     def _start(self, ids: list[int]) -> None:
         logits = self._logits_after(ids)
         with self.hold_sync():
-            self._show_after(ids, logits)
+            self._show_after(ids, *logits)
             self._past, self._appended = [], []
 
-    def _show_after(self, ids: list[int], logits: Tensor) -> None:
+    def _show_after(self, ids: list[int], *logits: Tensor) -> None:
         with self.hold_sync():
             self.chosen = -1
-            super()._show_after(ids, logits)
+            super()._show_after(ids, *logits)

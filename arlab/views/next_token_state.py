@@ -1,12 +1,9 @@
-"""What the next-token explorer and the pipeline view share: a prompt, one sorted distribution, the sliders."""
+"""What the next-token explorer and the pipeline view share: one sorted distribution, and the sliders."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import operator
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from arlab.decoding import filters as lab_filters
-from arlab.decoding.prompts import read_prompts
-from arlab.nn.language_model import eval_mode, last_logits
-from arlab.views.base import BadValue, View
-
-HEAD = 256  # tokens whose strings travel with the distribution; the rest come once, when first asked for
+from arlab.views.base import BadValue
+from arlab.views.prompted import HEAD, PromptedView
 
 
-class DistributionView(View):
+class DistributionView(PromptedView):
     """A next-token distribution behind temperature, top-k, top-p and min-p.
 
     Traits (read, set, observe, link): `temperature` (0 means argmax), `top_k` (0 is off), `top_p` (1 is off),
@@ -35,14 +29,10 @@ class DistributionView(View):
     top_p = traitlets.Float(1.0).tag(sync=True)
     min_p = traitlets.Float(0.0).tag(sync=True)
     seed = traitlets.Int(0).tag(sync=True)
-    prompt = traitlets.Unicode("").tag(sync=True)
     drawn = traitlets.Dict(help="the last draw: count, and for one draw u, rank and id").tag(sync=True)
-    page_figures = traitlets.Dict(help="as the page last computed them; empty before it drew").tag(sync=True)
-    _has_model = traitlets.Bool(False).tag(sync=True)
     _draw_start = traitlets.Int(0).tag(sync=True)  # index of the first uniform number of the draw shown
     _draw_count = traitlets.Int(0).tag(sync=True)  # how many uniforms are shown: 0, 1 or 100
     _sorted_logits = traitlets.Bytes(b"").tag(sync=True)  # float32, largest first, ties by lowest id
-    _sorted_ids = traitlets.Bytes(b"").tag(sync=True)  # uint32
     _head_strings = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the first tokens in that order
 
     def __init__(self, model: Any, tokenizer: Any, prompt: str | Sequence[int], **settings: Any):
@@ -61,22 +51,10 @@ class DistributionView(View):
         if unknown:
             allowed = "temperature, top_k, top_p, min_p and seed"
             raise TypeError(f"{type(self).__name__} has no setting {unknown[0]!r}; it has {allowed}")
-        self._model, self._tokenizer = model, tokenizer
-        self._ids: list[int] = []
-        self._known: dict[str, list[int]] = {}  # prompts given as ids, by their text
         self._logits = torch.zeros(1)
-        self._strings: Callable[[], list[str]] = lambda: []
-        super().__init__(**settings)
-        self.answers["prompt"] = self._run
-        if model is None:
-            return
-        self._has_model = True
-        self._use_strings(tokenizer.fingerprint, cache(tokenizer.token_strings))
-        if not isinstance(prompt, str):
-            ids = [operator.index(i) for i in prompt]  # refuses 1.5, which int() would cut to 1
-            prompt = tokenizer.decode(ids)
-            self._known[prompt] = ids
-        self._run(prompt)
+        super().__init__(() if model is None else (model,), tokenizer, **settings)
+        if model is not None:
+            self._begin(prompt)
 
     @classmethod
     def from_logits(
@@ -90,14 +68,8 @@ class DistributionView(View):
         Raises:
             ValueError: as many strings as logits are needed; logits that are no distribution.
         """
-        logits = torch.as_tensor(logits, dtype=torch.float32)
-        strings = [str(s) for s in token_strings]
-        if logits.dim() != 1 or len(strings) != logits.numel():
-            raise BadValue(f"{len(strings)} token strings for logits of shape {tuple(logits.shape)}; needed: one each")
         view = cls(None, None, "", **settings)
-        key = hashlib.sha256("\0".join(strings).encode("utf-8", "replace")).hexdigest()[:16]
-        view._use_strings(key, lambda: strings)
-        view.show(logits)
+        view._made_by_hand(token_strings, torch.as_tensor(logits, dtype=torch.float32))
         return view
 
     # -- sliders -----------------------------------------------------------------------------------------------
@@ -123,50 +95,9 @@ class DistributionView(View):
     def _check_seed(self, proposal: Any) -> int:
         return _checked("seed", proposal["value"], 0 <= proposal["value"] < 2**32, "from 0 to 4294967295")
 
-    # -- prompt ------------------------------------------------------------------------------------------------
-
-    @property
-    def ids(self) -> list[int]:
-        """The tokens before the next one."""
-        return list(self._ids)
-
-    def _run(self, text: str) -> None:
-        if text == self.prompt:
-            self._start(self._encode(text))  # the same prompt again: no change to observe, but a new start
-        else:
-            self.prompt = text
-
-    @traitlets.validate("prompt")
-    def _check_prompt(self, proposal: Any) -> str:
-        if self._model is not None:
-            self._encode(proposal["value"])
-        return proposal["value"]
-
-    @traitlets.observe("prompt")
-    def _prompt_changed(self, change: Any) -> None:
-        if self._model is not None:
-            self._start(self._encode(change["new"]))
-
-    def _encode(self, text: str) -> list[int]:
-        ids = self._known.get(text) or list(self._tokenizer.encode(text))
-        if not ids:
-            raise BadValue("the prompt is empty; write at least one character for the model to go on from")
-        read_prompts(self._model, ids, None, 0)
-        return ids
-
-    def _start(self, ids: list[int]) -> None:
-        """Show what comes after a new prompt."""
-        self._show_after(ids, self._logits_after(ids))
-
-    def _logits_after(self, ids: list[int]) -> Float[Tensor, " vocab"]:
-        rows = read_prompts(self._model, ids, None, 0).ids
-        with torch.inference_mode(), eval_mode(self._model):
-            return last_logits(self._model, rows)[0]
-
-    def _show_after(self, ids: list[int], logits: Float[Tensor, " vocab"]) -> None:
+    def _show_after(self, ids: list[int], *logits: Float[Tensor, " vocab"]) -> None:
         with self.hold_sync():
-            self.show(logits)
-            self._ids = ids
+            super()._show_after(ids, *logits)
             # The next draw takes the next uniform number: with the same one again, every token of a text that grows by
             # draw and append would come from the same place in its distribution.
             self._draw_start += self._draw_count
@@ -189,17 +120,12 @@ class DistributionView(View):
             raise BadValue(f"logits have shape {tuple(logits.shape)}; the view shows one row, (vocab,)")
         logits = logits.detach().float().cpu()
         lab_filters.temperature(logits, 1.0)  # refuses what is no distribution, and says why
-        strings = self._strings()
         ordered, ids = logits.sort(descending=True, stable=True)
         self._logits = logits
         with self.hold_sync():
             self._sorted_logits = ordered.numpy().tobytes()
             self._sorted_ids = ids.to(torch.uint32).numpy().tobytes()
-            self._head_strings = [strings[i] if i < len(strings) else f"#{i}" for i in ids[:HEAD].tolist()]
-
-    def _use_strings(self, key: str, strings: Callable[[], list[str]]) -> None:
-        self._strings = strings
-        self.use_tokenizer(key, strings)
+            self._head_strings = [self._string(i) for i in ids[:HEAD].tolist()]
 
     # -- what it means, in the library's own terms ---------------------------------------------------------------
 
@@ -247,9 +173,7 @@ class DistributionView(View):
             return self.title
         best = int(self._logits.argmax())
         p = float(self._logits.double().softmax(-1)[best])
-        text = self.prompt if len(self.prompt) <= 40 else "..." + self.prompt[-37:]
-        after = f" after {text!r}" if self._has_model else ""
-        return f"{self.title}{after}: most probable {self._head_strings[0]!r} ({p:.2f})"
+        return f"{self._about()}: most probable {self._head_strings[0]!r} ({p:.2f})"
 
 
 def entropy_bits(p: Float[Tensor, " vocab"]) -> float:
