@@ -131,6 +131,10 @@ class Recompute(nn.Module):
     This is what decoding costs without a key/value cache. With `window`, only the last `window` tokens are fed,
     so that a model with a short context can go on for ever, at the price of forgetting (positions restart with
     the window; truncating a cache would not forget, for old keys have already seen what lies before).
+
+    Raises:
+        ValueError: a window below 1 or longer than the model's context; no vocab_size; `given` several sources, for
+            rows run again by length or after beams were reordered would be read beside the wrong ones.
     """
 
     def __init__(
@@ -145,6 +149,9 @@ class Recompute(nn.Module):
         super().__init__()
         if window is not None and window < 1:
             raise ValueError(f"window is {window}; it must be 1 or more")
+        sources = getattr(model, "source", None)  # of an encoder-decoder's model.given(sources)
+        if isinstance(sources, Tensor) and len(sources) > 1:
+            raise ValueError(f"the model is given {len(sources)} sources; Recompute takes one: model.given(source)")
         self.model, self.window = model, window
         self.vocab_size = vocab_size if vocab_size is not None else getattr(model, "vocab_size", None)
         if self.vocab_size is None:

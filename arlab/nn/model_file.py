@@ -34,12 +34,16 @@ def save_model(
         about: anything JSON can hold: the recipe's name, its final figures.
 
     Raises:
+        TypeError: a model of another kind.
         OSError: the file could not be written; one that was there before is untouched.
     """
+    kind = next((kind for kind, (_, built) in KINDS.items() if isinstance(model, built)), None)
+    if kind is None:
+        known = " and ".join(built.__name__ for _, built in KINDS.values())
+        raise TypeError(f"save_model writes {known}; got {type(model).__name__}")
     tensors = own_tensors(model)
     if dtype is not None:
         tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    kind = next(kind for kind, (_, built) in KINDS.items() if isinstance(model, built))
     metadata = {"kind": kind, "config": asdict(model.config), "tokenizer": _describe(tokenizer), "about": about}
     return write_tensors(path, tensors, metadata)
 

@@ -34,6 +34,13 @@ def test_a_model_comes_back_as_it_was(config, tmp_path):
     assert about == {"figure": 1.5, "name": "a test"}
 
 
+@pytest.mark.usefixtures("as_shipped")
+def test_a_model_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="save_model writes DecoderLM and Seq2SeqTransformer; got Linear"):
+        save_model(tmp_path / "model.safetensors", torch.nn.Linear(2, 2))
+    assert not list(tmp_path.iterdir())
+
+
 def test_in_bfloat16_it_takes_two_bytes_a_weight(tmp_path):
     model, path = DecoderLM(CONFIG, seed=3).eval(), tmp_path / "model.safetensors"
     save_model(path, model, dtype=torch.bfloat16)

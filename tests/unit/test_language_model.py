@@ -7,6 +7,7 @@ from torch import nn
 from arlab.decoding import TopP, greedy, greedy_steps, sample
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.language_model import LanguageModel, Recompute, checked_ids, input_vocabulary, last_logits
+from arlab.nn.rnn import Seq2SeqRNN
 from arlab.worlds import TreeLM
 
 CONFIG = DecoderConfig.llama(vocab_size=17, context_length=24, d_model=16, layers=2, heads=4, kv_heads=2, bos_id=0)
@@ -132,6 +133,18 @@ def test_recompute_says_what_is_missing():
     with pytest.raises(ValueError, match="window is 25, longer than the model's context_length of 24"):
         Recompute(model(), window=25)
     assert Recompute(nn.Embedding(5, 5), vocab_size=5, bos_id=4, context_length=9).context_length == 9
+
+
+def test_recompute_takes_one_source_and_refuses_several():
+    """Rows that are run again by their length would be read beside other rows' sources, without a word."""
+    translator = Seq2SeqRNN(12, 13, 6, 8, attention=True, bos_id=1, seed=0).eval()
+    one = translator.given([4, 8])
+    prompts = [[7], [7, 2]]
+    assert torch.equal(
+        greedy(Recompute(one), prompts, max_new_tokens=5).ids, greedy(one, prompts, max_new_tokens=5).ids
+    )
+    with pytest.raises(ValueError, match=r"given 2 sources; Recompute takes one: model.given\(source\)"):
+        Recompute(translator.given([[1, 2, 3], [4, 8]]))
 
 
 class Misshapen(Bigram):
