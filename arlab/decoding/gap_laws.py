@@ -115,8 +115,15 @@ def pseudo_log_likelihood(
     """log p(x_t | all the others), each position masked in turn: `time` passes. Its sum is not a log-likelihood.
 
     The factors condition on each other in a circle, so exp(sum) does not sum to 1 over all sequences (Besag, 1975).
+
+    Raises:
+        ValueError: ids that are not integers (rows, time), or that have a gap.
     """
     ids = torch.as_tensor(ids).to(model_device(model))
+    if ids.dim() != 2 or ids.numel() == 0 or ids.is_floating_point():
+        raise ValueError(f"ids has shape {tuple(ids.shape)} and dtype {ids.dtype}; needed integers (rows, time)")
+    if bool((ids == mask_id).any()):
+        raise ValueError(f"ids hold mask_id = {mask_id}; only whole sequences have a pseudo-likelihood")
     columns = []
     for t in range(ids.size(1)):
         asked = ids.clone()

@@ -170,6 +170,8 @@ def checked_gaps(ids: Tensor, mask_id: int, steps: int, order: Sequence[int] | N
         raise ValueError(f"ids has shape {tuple(ids.shape)} and dtype {ids.dtype}; needed integers (rows, time)")
     if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"steps is {steps!r}; it must be an integer of 1 or more")
+    if isinstance(mask_id, bool) or not isinstance(mask_id, Integral):
+        raise ValueError(f"mask_id is {mask_id!r}; it must be the id that stands at the gaps")
     gaps = ids == mask_id
     if not gaps.any():
         raise ValueError(f"there is no gap: no id is mask_id = {mask_id}")

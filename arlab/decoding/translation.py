@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from arlab.decoding.beam import beam_search
 from arlab.decoding.sampling import greedy
 from arlab.nn.seq2seq import Seq2SeqTransformer
+from arlab.text.batches import check_integer
 from arlab.text.tokenizers import BPETokenizer
 
 
@@ -27,9 +28,17 @@ def translate(
         rows: sentences at a time.
 
     Raises:
-        ValueError: an empty sentence, or one of more tokens than the model reads.
+        ValueError: an empty sentence, or one of more tokens than the model reads, before any is translated; sentences
+            in one str; rows below 1.
     """
+    check_integer("rows", rows, least=1)
+    if isinstance(sentences, str):
+        raise ValueError(f"sentences is the text {sentences[:40]!r}; give a list of sentences")
     sources = [tokenizer.encode(sentence, allow_special=False) for sentence in sentences]
+    for n, ids in enumerate(sources):
+        if not 1 <= len(ids) <= model.source_length:
+            problem = f"has {len(ids)} tokens; the model reads {model.source_length} at most" if ids else "is empty"
+            raise ValueError(f"sentence {n}, {sentences[n][:40]!r}, {problem}")
     order = sorted(range(len(sources)), key=lambda n: len(sources[n]))
     said: dict[int, str] = {}
     for start in range(0, len(order), rows):
@@ -50,7 +59,7 @@ def bleu(said: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Corpus BLEU in percent, sacrebleu's default (13a tokens, case counts); against all references of a sentence.
 
     Raises:
-        ValueError: no sentences, or another number of references.
+        ValueError: no sentences, another number of references, a sentence without one or with one str for a list.
         ModuleNotFoundError: sacrebleu is not installed.
     """
     try:
@@ -61,6 +70,9 @@ def bleu(said: Sequence[str], references: Sequence[Sequence[str]]) -> float:
         raise ValueError(
             f"there are {len(said)} sentences and references for {len(references)}; needed one each, at least one"
         )
+    for n, each in enumerate(references):
+        if isinstance(each, str) or not each:  # a str would pass for as many references as it has letters
+            raise ValueError(f"the references of sentence {n} are {each!r}; needed a list of one or more texts")
     most = max(map(len, references))
     streams = [[each[n] if n < len(each) else None for each in references] for n in range(most)]
     return sacrebleu.corpus_bleu(list(said), streams).score
@@ -68,12 +80,17 @@ def bleu(said: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 def score(said: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """BLEU against the first reference and against all of them, the share of sentences that are one of them to the
-    letter, words written for each word of the first reference, and the share with exactly as many words as it has."""
+    letter, words written for each word of the first reference, and the share with exactly as many words as it has.
+
+    Raises:
+        ValueError, ModuleNotFoundError: as in `bleu`.
+    """
+    all_references = bleu(said, references)
     firsts = [each[0] for each in references]
     words = [(len(text.split()), len(first.split())) for text, first in zip(said, firsts, strict=True)]
     return {
         "bleu": round(bleu(said, [[first] for first in firsts]), 2),
-        "bleu_all_references": round(bleu(said, references), 2),
+        "bleu_all_references": round(all_references, 2),
         "exact": round(sum(text in each for text, each in zip(said, references, strict=True)) / len(said), 4),
         "length_ratio": round(sum(a for a, _ in words) / sum(b for _, b in words), 4),
         "same_length": round(sum(a == b for a, b in words) / len(words), 4),

@@ -87,7 +87,15 @@ class EncoderDecoder(nn.Module):
     def forward_embeddings(
         self, x: Float[Tensor, "rows source_time d_model"], inputs: PairInputs
     ) -> Float[Tensor, "rows time vocab"]:
-        """`forward` from the source's embeddings on, so that a gradient can be followed back to each source token."""
+        """`forward` from the source's embeddings on, so that a gradient can be followed back to each source token.
+
+        Raises:
+            ValueError: embeddings of another number of rows or tokens than inputs.source has.
+        """
+        if x.shape[:2] != inputs.source.shape:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)} and inputs.source {tuple(inputs.source.shape)}; needed an x for each id"
+            )
         memory = self.remember(self._encode(x, inputs.lengths), inputs.lengths)
         return self.head(self.decode(self.embed_tokens(inputs.prefix), memory))
 
@@ -97,7 +105,8 @@ class EncoderDecoder(nn.Module):
         """The language model p(y | source).
 
         Args:
-            source: ids of one source; a list of several such lists; or padded ids (sources, time) with `lengths`.
+            source: ids of one source; a list of several such lists; or padded ids (sources, time) with `lengths`,
+                the real tokens of each.
 
         Raises:
             ValueError: an empty source, one longer than the model reads, an id outside the source vocabulary.
@@ -126,7 +135,13 @@ class EncoderDecoder(nn.Module):
     def encode(
         self, source: Int[Tensor, "rows source_time"], lengths: Int[Tensor, "rows"]
     ) -> Float[Tensor, "rows source_time d_source"]:
-        """H_enc = [h_1 .. h_n] of lecture 004; behind a source's own end it means nothing."""
+        """H_enc = [h_1 .. h_n] of lecture 004; behind a source's own end it means nothing.
+
+        Raises:
+            ValueError: an empty or too long source, ids out of range, lengths that do not fit.
+            TypeError: what is no integer tensor.
+        """
+        check_source_lengths(source, lengths, self)
         return self._encode(self.source_embeddings(source), lengths)
 
 
@@ -194,7 +209,8 @@ class GivenSource(nn.Module):
         return self.model.hidden(ids, memory, cache)
 
     def _memory(self, rows: int) -> Memory:
-        return self.model.remember(self.model.encode(self.source, self.lengths), self.lengths).for_rows(rows)
+        x = self.model.source_embeddings(self.source)  # checked when it was given
+        return self.model.remember(self.model._encode(x, self.lengths), self.lengths).for_rows(rows)
 
 
 def checked_source(
@@ -203,19 +219,20 @@ def checked_source(
     """Padded ids and real lengths, on the model's device, of a list of ids, a list of such lists, or a tensor.
 
     Raises:
-        ValueError: an empty source, one longer than the model reads, an id outside its source vocabulary.
+        ValueError: an empty source, one longer than the model reads, an id outside its source vocabulary, a length
+            beyond a source's own.
         TypeError: ids that are not integers.
     """
     if hasattr(source, "dtype"):
-        source = torch.as_tensor(source)  # a NumPy array, say
+        source = torch.atleast_2d(torch.as_tensor(source))  # a NumPy array, say
+        own = torch.full((source.size(0),), source.size(1))
     else:
-        rows = list(source) if _holds_rows(source) else [list(source)]
-        source, own = pad_sources(rows)
-        lengths = own if lengths is None else lengths
-    source = torch.atleast_2d(source)
-    full = torch.full((source.size(0),), source.size(1))
-    lengths = full if lengths is None else torch.as_tensor(lengths)
+        source, own = pad_sources(list(source) if _holds_rows(source) else [list(source)])
+    lengths = own if lengths is None else torch.as_tensor(lengths)
     check_source_lengths(source, lengths, model)
+    if lengths.device.type == "cpu" and bool((lengths > own).any()):  # lists: what was filled up is no token
+        wrong = int((lengths > own).nonzero()[0])
+        raise ValueError(f"source {wrong} has {int(own[wrong])} tokens and the length {int(lengths[wrong])}")
     device = model_device(model)
     return source.long().to(device), lengths.long().to(device)
 

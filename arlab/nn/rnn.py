@@ -174,7 +174,7 @@ class Seq2SeqRNN(EncoderDecoder):
         """
         super().__init__()
         sizes = {"source_vocab": source_vocab, "vocab_size": vocab_size, "d_model": d_model, "d_hidden": d_hidden}
-        check_sizes(**sizes, layers=layers)
+        check_sizes(**sizes, layers=layers, source_length=1 if source_length is None else source_length)
         if kind not in CELLS:
             raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(CELLS)}")
         if context not in ("last", "mean"):

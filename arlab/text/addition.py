@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from arlab.text.batches import IGNORE, Batch
+from arlab.text.batches import IGNORE, Batch, check_integer
 from arlab.text.tokenizers import CharTokenizer
 
 TOKENIZER = CharTokenizer("+0123456789=")
@@ -111,12 +111,7 @@ class Addition:
         Raises:
             ValueError: as in `encode`; pairs that are not (rows, 2).
         """
-        pairs = torch.as_tensor(pairs)
-        if pairs.dim() != 2 or pairs.size(1) != 2 or pairs.is_floating_point():
-            raise ValueError(f"pairs has shape {tuple(pairs.shape)} and dtype {pairs.dtype}; needed integers (rows, 2)")
-        outside = ((pairs < 0) | (pairs >= 10**self.digits)).any(dim=1)
-        if outside.any():
-            self._check(*pairs[outside][0].tolist())
+        pairs = self._pairs(pairs)
         zero = TOKENIZER.encode("0")[0]
         a, b = (_digits(operand, self.digits) + zero for operand in pairs.T)
         answer = _digits(pairs.sum(dim=1), self.answer_length) + zero
@@ -129,12 +124,14 @@ class Addition:
         """Pairs (a, b), each operand uniform and independent; none of the pairs in `without`.
 
         Raises:
-            ValueError: when `without` leaves less than half of all pairs.
+            ValueError: rows below 1; `without` that is not pairs of operands, or that leaves less than half of all.
         """
+        check_integer("rows", rows, least=1)
         high, kept = 10**self.digits, []
-        barred = (
-            torch.empty(0, dtype=torch.long) if without is None else (without[:, 0] * high + without[:, 1]).unique()
-        )
+        barred = torch.empty(0, dtype=torch.long)
+        if without is not None and len(without):
+            pairs = self._pairs(without).long()
+            barred = (pairs[:, 0] * high + pairs[:, 1]).unique()
         if 2 * len(barred) > self.pairs:
             raise ValueError(f"without holds {len(barred):,} of {self.pairs:,} pairs; leave at least half to draw from")
         while sum(map(len, kept)) < rows:
@@ -149,6 +146,9 @@ class Addition:
 
         Args:
             without: pairs (n, 2) that are kept for testing and never drawn.
+
+        Raises:
+            ValueError: at the first batch, as in `draw`.
         """
         while True:
             sums = self.rows(self.draw(rows, generator, without=without))
@@ -174,6 +174,16 @@ class Addition:
             current = (current + 1 if nine else 1) if carry else 0
             longest = max(longest, current)
         return longest
+
+    def _pairs(self, pairs: Int[Tensor, "rows 2"] | Sequence[Sequence[int]]) -> Int[Tensor, "rows 2"]:
+        """Operands of this task, checked."""
+        pairs = torch.as_tensor(pairs)
+        if pairs.dim() != 2 or pairs.size(1) != 2 or pairs.is_floating_point():
+            raise ValueError(f"pairs has shape {tuple(pairs.shape)} and dtype {pairs.dtype}; needed integers (rows, 2)")
+        outside = ((pairs < 0) | (pairs >= 10**self.digits)).any(dim=1)
+        if outside.any():
+            self._check(*pairs[outside][0].tolist())
+        return pairs
 
     def _check(self, a: int, b: int) -> None:
         for value in (a, b):

@@ -94,11 +94,15 @@ def date_pairs(
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"count is {count!r}; it must be an integer of 1 or more")
+    if not isinstance(years, Sequence) or len(years) != 2:
+        raise ValueError(f"years are {years!r}; give the first and the last")
     first, last = _existing((years[0], 1, 1)), _existing((years[1], 12, 31))
     if first > last:
         raise ValueError(f"years are {years}; the first must not be later than the last")
     ways = formats(locales, patterns)
     days = (last - first).days + 1
+    if count > days * len(ways):  # to find out by drawing would take minutes
+        raise ValueError(f"count is {count}; {len(ways)} formats of {days} days give no more than {days * len(ways)}")
     rng, drawn, found = random.Random(seed), set(), {}
     while len(found) < count:
         if len(drawn) == days * len(ways):
@@ -114,11 +118,12 @@ def date_pairs(
 def formats(locales: Sequence[str] = LOCALES, patterns: Sequence[str] = PATTERNS) -> list[tuple[str, str]]:
     """The (locale, pattern) whose texts have one reading.
 
-    Left out are those that write the month as a number without the year in front (3/4/2021 is in March or in April)
-    and those whose year has two digits.
+    Left out are those that write the month as a number without the year in front or behind the day (3/4/2021 and
+    2021-04-03 as Kyrgyz has it: March or April?) and those whose year has two digits.
 
     Raises:
-        ValueError: an unknown locale or pattern; none is left.
+        ValueError: an unknown locale or pattern; none is left; two in which one text means two months: "1 may 2021" is
+            in May in Asturian, in November in Basaa.
     """
     if isinstance(locales, str) or isinstance(patterns, str):
         raise ValueError(f"locales and patterns are lists of names; got {locales!r} and {patterns!r}")
@@ -126,6 +131,7 @@ def formats(locales: Sequence[str] = LOCALES, patterns: Sequence[str] = PATTERNS
     clear = [way for way in ways if not _ambiguous(_tokens(*way))]
     if not clear:
         raise ValueError(f"no unambiguous format among locales {tuple(locales)} and patterns {tuple(patterns)}")
+    _check_months(tuple(clear))
     return clear
 
 
@@ -181,18 +187,22 @@ def read_date(source: str, *, locales: Sequence[str] = LOCALES, patterns: Sequen
     """The pair that has this source: what a text written by hand means, and where its fields stand.
 
     Raises:
-        ValueError: no format of these gives this text. A wrong weekday is one reason.
+        ValueError: no format of these gives this text; where only the day is wrong (31 February) or the weekday, the
+            message says so.
     """
+    why = ""
     for way in formats(locales, patterns):
         form, months = _form(*way)
         if found := form.fullmatch(source):
             try:
                 pair = write_date((int(found["y"]), months[found["month"]], int(found["d"])), *way)
-            except ValueError:  # 31 February
+            except ValueError as error:  # 31 February
+                why = why or f": {error}"
                 continue
             if pair.source == source:  # and the weekday is right
                 return pair
-    raise ValueError(f"{source!r} is no date in any of the formats known here (a wrong weekday, perhaps?)")
+            why = why or f": that day is written {pair.source!r}"
+    raise ValueError(f"{source!r} is no date in any of the formats known here{why}")
 
 
 # --- formats
@@ -240,7 +250,7 @@ def _pieces(locale: str, pattern: str) -> tuple[tuple[str, str], ...]:
         form = "".join(value for _, value in tokens)
         raise ValueError(
             f"pattern {pattern!r} of {locale} is {form!r}, which can be read in two ways: a month in digits needs a "
-            "year of four digits in front"
+            "year of four digits in front and the day behind"
         )
     return tokens
 
@@ -248,7 +258,25 @@ def _pieces(locale: str, pattern: str) -> tuple[tuple[str, str], ...]:
 def _ambiguous(tokens: tuple[tuple[str, str], ...]) -> bool:
     fields = [value for kind, value in tokens if kind == "field"]
     in_digits = any(value[0] in "ML" and len(value) <= 2 for value in fields)
-    return "yy" in fields or (in_digits and fields[0][0] != "y")
+    order = "".join(value[0] for value in fields if value[0] in "yMLd")
+    return "yy" in fields or (in_digits and (fields[0][0] != "y" or order[-1] != "d"))
+
+
+@cache
+def _check_months(ways: tuple[tuple[str, str], ...]) -> None:
+    """No name of a month may be another month's in a format that is otherwise alike."""
+    known: dict[str, tuple[int, str]] = {}
+    for locale, pattern in ways:
+        for month in range(1, 13):
+            text = "".join(
+                value if kind == "chars" else _field(locale, value, month) if value[0] in "ML" else f"<{value[0]}>"
+                for kind, value in _tokens(locale, pattern)
+            )
+            before, other = known.setdefault(text, (month, locale))
+            if before != month:
+                raise ValueError(
+                    f"{text!r} is month {before} in {other} and {month} in {locale}: leave one of them out"
+                )
 
 
 @cache

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from arlab.text.batches import IGNORE, Batch
+from arlab.text.batches import IGNORE, Batch, check_integer
 
 Rate = float | tuple[float, float]
 
@@ -35,16 +35,19 @@ def masked(
         maskable: True where a token may be hidden. None: everywhere.
 
     Raises:
-        ValueError: a rate outside (0, 1], ids that are not (rows, time), mask_id among the ids to be hidden or
-            negative, a row without any maskable token.
+        ValueError: a rate outside (0, 1], ids that are not integers (rows, time), mask_id among the ids to be hidden or
+            negative, a row without any maskable token, maskable of another shape.
 
     Source: Devlin et al. (2019), without their random replacements; (0, 1): Ghazvininejad et al. (2019).
     """
     low, high = _checked_rate(rate)
-    if ids.dim() != 2 or ids.numel() == 0:
-        raise ValueError(f"ids has shape {tuple(ids.shape)}; needed (rows, time), at least one of each")
+    if ids.dim() != 2 or ids.numel() == 0 or ids.is_floating_point():
+        raise ValueError(f"ids has shape {tuple(ids.shape)} and dtype {ids.dtype}; needed integers (rows, time)")
     may = torch.ones_like(ids, dtype=torch.bool) if maskable is None else maskable
-    if mask_id < 0 or bool((ids[may] == mask_id).any()):
+    if may.shape != ids.shape or may.dtype != torch.bool:
+        raise ValueError(f"maskable has shape {tuple(may.shape)} and dtype {may.dtype}; needed a boolean for each id")
+    check_integer("mask_id", mask_id, least=0)
+    if bool((ids[may] == mask_id).any()):
         raise ValueError(f"mask_id is {mask_id}; it must be an id of its own that no token of the text has")
     if not may.any(dim=1).all():
         raise ValueError(f"row {int((~may.any(dim=1)).nonzero()[0])} has no token that may be hidden")
@@ -70,7 +73,7 @@ def masked_batches(
     the targets), and what was no target is never hidden: a row's first token, a prompt, padding.
 
     Raises:
-        ValueError: see `masked`.
+        ValueError: see `masked`; batches of pairs.
     """
     _checked_rate(rate)  # now, not at the first batch
     return (masked(ids, mask_id, rate, generator, maskable=may) for ids, may in map(_sequences, batches))
@@ -80,6 +83,8 @@ def _sequences(batch) -> tuple[Tensor, Tensor | None]:
     """The ids of a batch's rows, and which of them may be hidden."""
     if not isinstance(batch, Batch):
         return torch.as_tensor(batch), None
+    if not isinstance(batch.inputs, Tensor):
+        raise ValueError(f"the batch holds {type(batch.inputs).__name__}; gaps are made in batches of plain ids")
     asked = batch.targets != IGNORE
     follows = torch.cat([batch.inputs[:, 1:], batch.inputs[:, -1:]], dim=1)  # behind a padded row: more padding
     ids = torch.cat([batch.inputs[:, :1], torch.where(asked, batch.targets, follows)], dim=1)

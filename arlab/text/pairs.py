@@ -49,8 +49,9 @@ def pad_sources(sources: Sequence[Ids], pad_id: int = 0) -> tuple[Int[Tensor, "r
     """One row a source, filled on the right with pad_id, and how many real tokens each has.
 
     Raises:
-        ValueError: no sources, an empty one, ids that are not integers of 0 or more.
+        ValueError: no sources, an empty one, ids or a pad_id that are not integers of 0 or more.
     """
+    check_integer("pad_id", pad_id, 0)
     whole = vectors(sources, "source")
     lengths = torch.tensor([len(source) for source in whole])
     return pad_sequence(whole, batch_first=True, padding_value=pad_id), lengths

@@ -45,7 +45,7 @@ def scheduled_sampling(
         argmax: feed the likeliest token instead of a draw.
 
     Raises:
-        ValueError: a rate outside [0, 1]; coins or draws without a generator.
+        ValueError: a rate outside [0, 1]; coins or draws without a generator; pairs for a model without `given`.
 
     Source: Bengio et al. (2015); lectures 003 and 004.
     """
@@ -135,7 +135,7 @@ def accuracy_by_position(
 
     Raises:
         ValueError: a slip outside [0, 1], without free running, or without a generator; fewer than 2 symbols; no
-            target at all; a checker that returns another shape.
+            target at all; a checker that returns another shape, or no booleans.
     """
     if not 0 <= slip <= 1:
         raise ValueError(f"slip is {slip}; it must lie between 0 and 1")
@@ -157,6 +157,8 @@ def accuracy_by_position(
         good = said == batch.targets if correct is None else correct(batch, said)
         if good.shape != said.shape:
             raise ValueError(f"correct returned shape {tuple(good.shape)}; needed (rows, time) = {tuple(said.shape)}")
+        if good.dtype != torch.bool:
+            raise ValueError(f"correct returned {good.dtype}; needed booleans, right or wrong")
         asked = batch.targets != IGNORE
         right = _longer(right, (good & asked).sum(0).float().cpu())
         counts = _longer(counts, asked.sum(0).cpu())

@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from arlab.decoding.sampling import greedy, sample
+from arlab.decoding.sampling import end_ids, greedy, sample
 from arlab.nn.language_model import LanguageModel, eval_mode, model_device
-from arlab.text.batches import IGNORE, Batch, padded
+from arlab.text.batches import IGNORE, Batch, check_integer, padded
 from arlab.text.pairs import PairInputs
 from arlab.training.losses import next_token_loss
 
@@ -63,7 +63,7 @@ def reinforce(
     generator: torch.Generator,
     samples: int = 8,
     baseline: Baseline = "others",
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """A loss whose gradient is, on average, that of minus the expected reward. Its value means nothing.
 
@@ -75,7 +75,8 @@ def reinforce(
         baseline: see `policy_loss`; also "greedy", the reward of the model's greedy answer (Rennie et al., 2017).
 
     Raises:
-        ValueError: as in `sample` and `policy_loss`; a reward that is no finite number; a batch row without targets.
+        ValueError: as in `sample` and `policy_loss`; a reward that is no finite number; a batch row without targets; no
+            prompts; sources for a model without `given`.
 
     Source: Williams (1992); Ranzato et al. (2016); lecture 004.
     """
@@ -88,11 +89,12 @@ def policy_loss(model: LanguageModel, answers: Answers, baseline: Baseline = "ot
     """Mean of (R(y) - b) * -log p(y), the bracket a constant. Dropout is off, as it was when the answers were drawn.
 
     Args:
-        baseline: None or a number; a tensor that broadcasts to (prompts, n); or "others", the mean reward of the
+        baseline: None or a number; a tensor (prompts, n) or (prompts, 1); or "others", the mean reward of the
             prompt's other answers, which does not depend on the answer itself (Kool et al., 2019).
 
     Raises:
-        ValueError: another word; "others" for a single answer, or for answers that were enumerated.
+        ValueError: another word; a tensor of another shape; "others" for a single answer, or for answers that were
+            enumerated.
     """
     surprise = -log_probabilities(model, answers)
     worth = (answers.rewards - _baseline(answers, baseline)).to(surprise)
@@ -105,12 +107,12 @@ def expected_reward(
     reward: Reward,
     *,
     max_new_tokens: int,
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """J = sum over all sequences y of p(y) R(y), its mean over the prompts: exact, and differentiable as it stands.
 
     Raises:
-        ValueError: more than 100,000 sequences for each prompt.
+        ValueError: as in `every_answer`.
     """
     answers = every_answer(model, prompts, reward, max_new_tokens=max_new_tokens, eos_id=eos_id)
     p = log_probabilities(model, answers).exp()
@@ -133,7 +135,7 @@ def draw_answers(
     max_new_tokens: int,
     generator: torch.Generator | None,
     samples: int = 8,
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
 ) -> Answers:
     """`samples` sequences for each prompt from the model's own distribution, judged."""
     with eval_mode(model):
@@ -145,7 +147,12 @@ def draw_answers(
 
 
 def greedy_answers(
-    model: LanguageModel, prompts: Prompts, reward: Reward, *, max_new_tokens: int, eos_id: int | None = None
+    model: LanguageModel,
+    prompts: Prompts,
+    reward: Reward,
+    *,
+    max_new_tokens: int,
+    eos_id: int | Sequence[int] | None = None,
 ) -> Answers:
     """The greedy sequence of each prompt, judged."""
     with eval_mode(model):
@@ -155,13 +162,20 @@ def greedy_answers(
 
 
 def every_answer(
-    model: LanguageModel, prompts: Prompts, reward: Reward, *, max_new_tokens: int, eos_id: int | None = None
+    model: LanguageModel,
+    prompts: Prompts,
+    reward: Reward,
+    *,
+    max_new_tokens: int,
+    eos_id: int | Sequence[int] | None = None,
 ) -> Answers:
     """All sequences that end with the end symbol or are max_new_tokens long, judged, weighted by their probability.
 
     Raises:
-        ValueError: more than 100,000 for each prompt.
+        ValueError: more than 100,000 for each prompt, max_new_tokens below 1, eos_id out of range.
     """
+    check_integer("max_new_tokens", max_new_tokens, least=1)
+    ends, _ = end_ids(model, eos_id, None)
     live, ended = [[]], []
     for _ in range(max_new_tokens):
         if len(live) * model.vocab_size + len(ended) > MOST:
@@ -169,8 +183,8 @@ def every_answer(
                 f"{model.vocab_size} tokens and length {max_new_tokens}: more than {MOST:,} sequences to enumerate"
             )
         live = [[*y, token] for y in live for token in range(model.vocab_size)]
-        ended += [y for y in live if y[-1] == eos_id]
-        live = [y for y in live if y[-1] != eos_id]
+        ended += [y for y in live if y[-1] in ends]
+        live = [y for y in live if y[-1] not in ends]
     with eval_mode(model):
         _, questions, starts = _read(model, prompts)
     answers = _judged(prompts, questions, starts, [ended + live] * len(starts), reward)
@@ -189,7 +203,7 @@ def reinforce_steps(
     lr: float = 1e-3,
     samples: int = 8,
     baseline: Baseline = "others",
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
     clip: float = 1.0,
 ) -> Iterator[RewardStep]:
     """Train with `reinforce` alone, a RewardStep for each step of AdamW. Start from a model that can write already.
@@ -222,6 +236,8 @@ def _read(model, prompts: Prompts) -> tuple[LanguageModel, list[list[int]], list
     if isinstance(prompts, Batch) and isinstance(prompts.inputs, PairInputs):
         prompts = prompts.inputs
     if isinstance(prompts, PairInputs):
+        if not hasattr(model, "given"):
+            raise ValueError(f"the prompts have sources, but {type(model).__name__} has no .given(source) to read them")
         lengths = prompts.lengths.tolist()
         questions = [ids[:length] for ids, length in zip(prompts.source.tolist(), lengths, strict=True)]
         reader = model.given(prompts.source.to(model_device(model)), lengths=prompts.lengths)
@@ -237,6 +253,8 @@ def _read(model, prompts: Prompts) -> tuple[LanguageModel, list[list[int]], list
         if starts and isinstance(starts[0], int):
             starts = [starts]  # one prompt, as `sample` takes it
         starts = [list(ids) for ids in starts]
+        if not starts:
+            raise ValueError("there are no prompts; an empty one, [[]], starts from the model's bos_id")
     if model.bos_id is None and not all(starts):
         raise ValueError("a prompt is empty and the model has no bos_id to start from; give it a token")
     return model, starts, [ids or [model.bos_id] for ids in starts]
@@ -277,6 +295,11 @@ def _settled(baseline: Baseline, model, prompts: Prompts, reward: Reward, asked:
 
 
 def _baseline(answers: Answers, baseline: Baseline) -> float | Tensor:
+    if isinstance(baseline, Tensor) and baseline.dim():
+        shape, needed = tuple(baseline.shape), tuple(answers.rewards.shape)
+        if baseline.dim() != 2 or any(size not in (1, whole) for size, whole in zip(shape, needed, strict=True)):
+            # One number a prompt, (prompts,), would be taken for one an answer where both are as many.
+            raise ValueError(f"baseline has shape {shape}; needed (prompts, answers) = {needed}, or 1 in place of one")
     if not isinstance(baseline, str):
         return 0.0 if baseline is None else baseline
     if baseline != "others":

@@ -112,3 +112,9 @@ def test_bad_tasks_and_pairs_are_named(as_shipped):
         Addition(2).rows([[1, 2], [100, 3]])
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         Addition(2).rows([1, 2, 3])
+    with pytest.raises(ValueError, match="rows is 0"):
+        next(Addition(2).batches(0, None))
+    with pytest.raises(ValueError, match="operand 150"):  # once taken for the pair 1 + 50, which then never came
+        Addition(2).draw(4, None, without=torch.tensor([[0, 150]]))
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+        Addition(2).draw(4, None, without=torch.tensor([3, 4]))

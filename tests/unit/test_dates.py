@@ -166,12 +166,30 @@ def test_a_leap_day_exists():
         (lambda: split_dates(PAIRS, fraction=1.0), "fraction is 1.0"),
         (lambda: split_dates(PAIRS[:1]), "1 pairs leave"),
         (lambda: read_date("4 mars"), "'4 mars' is no date"),
-        (lambda: read_date("Friday, March 4, 2021"), "a wrong weekday"),
+        (lambda: read_date("Friday, March 4, 2021"), "that day is written 'Thursday, March 4, 2021'"),
+        (lambda: read_date("31. Februar 2021"), "2021-02-31 does not exist: February 2021 has the days 1 to 28"),
+        (lambda: date_pairs(10**9), r"count is 1000000000; \d+ formats of 36525 days give no more than \d+"),
+        (lambda: date_pairs(5, years=(2021,)), r"years are \(2021,\); give the first and the last"),
     ],
 )
-def test_bad_input_is_named(call, words):
+def test_bad_input_is_named(call, words, as_shipped):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_day_in_front_of_the_month_is_left_out():
+    """Kyrgyz puts the year first, then the day, then the month: 2021-04-03 is the 4th of March."""
+    assert formats(["ky"], ["yMd", "long"]) == [("ky", "long")]
+    with pytest.raises(ValueError, match="'yMd' of ky is 'y-dd-MM', which can be read in two ways"):
+        write_date((2021, 3, 4), "ky", "yMd")
+
+
+def test_languages_in_which_one_text_means_two_days_do_not_go_together():
+    """Mai is "may" in Asturian, and November in Basaa: each is clear alone."""
+    ways = ["medium", "yMMMd"]
+    assert formats(["ast"], ways) and formats(["bas"], ways)
+    with pytest.raises(ValueError, match="'<d> may <y>' is month 5 in ast and 11 in bas: leave one of them out"):
+        date_pairs(5, locales=["ast", "bas"], patterns=ways)
 
 
 def test_reading_undoes_writing():

@@ -333,6 +333,8 @@ def test_a_checker_may_know_more_than_the_target():
     accuracy_by_position(model, [batch], free_running=True, correct=follows)
     with pytest.raises(ValueError, match="correct returned shape"):
         accuracy_by_position(model, [batch], correct=lambda fed, said: (said >= 0).all())
+    with pytest.raises(ValueError, match="correct returned torch.float32; needed booleans"):
+        accuracy_by_position(model, [batch], correct=lambda fed, said: (said >= 0).float())
 
 
 def test_what_cannot_be_measured_is_named():

@@ -7,6 +7,7 @@ from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.text.addition import Addition
 from arlab.text.batches import IGNORE, padded, random_windows
 from arlab.text.masking import masked, masked_batches
+from arlab.text.pairs import ordered_pairs
 from arlab.training.loop import evaluate, fit
 
 MASK = 11
@@ -102,3 +103,11 @@ def test_other_bad_input_is_named(as_shipped):
         masked(torch.tensor([[1, 2, 3]]), 3, 0.5)
     with pytest.raises(ValueError, match="row 1 has no token that may be hidden"):
         masked(ids(2, 3), MASK, 0.5, maskable=torch.tensor([[True] * 3, [False] * 3]))
+    with pytest.raises(ValueError, match="dtype torch.float32"):  # once targets of float32
+        masked(ids(2, 3).float(), MASK, 0.5)
+    with pytest.raises(ValueError, match="mask_id is None"):
+        masked(ids(2, 3), None, 0.5)
+    with pytest.raises(ValueError, match=r"maskable has shape \(2, 2\)"):
+        masked(ids(2, 3), MASK, 0.5, maskable=torch.ones(2, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="the batch holds PairInputs"):
+        next(masked_batches(ordered_pairs([[1]], [[2]], 1, bos_id=3, eos_id=4), MASK, 0.5))

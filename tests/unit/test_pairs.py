@@ -116,6 +116,8 @@ def test_bad_pairs_are_named(sources, targets, rows, says, as_shipped):
 def test_symbols_must_be_ids(as_shipped):
     with pytest.raises(ValueError, match="eos_id is None"):
         ordered_pairs(SOURCES, TARGETS, 2, bos_id=BOS, eos_id=None)
+    with pytest.raises(ValueError, match="pad_id is 0.5"):  # once cut to 0
+        pad_sources(SOURCES, 0.5)
 
 
 def test_pair_inputs_are_what_a_batch_says():

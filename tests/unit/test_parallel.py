@@ -194,6 +194,12 @@ def test_pseudo_likelihood_is_each_token_given_all_others():
             assert logs[t].exp().item() == pytest.approx(world.law[x] / others)
 
 
+@pytest.mark.parametrize("ids, words", [([0, 1], r"shape \(2,\)"), ([[0, M]], "ids hold mask_id = 2")])
+def test_only_whole_sequences_have_a_pseudo_likelihood(ids, words, as_shipped):
+    with pytest.raises(ValueError, match=words):
+        pseudo_log_likelihood(TWINS, ids, mask_id=M)
+
+
 def test_pseudo_likelihoods_do_not_sum_to_1():
     rows = [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert pseudo_log_likelihood(TWINS, rows, mask_id=M).sum(1).exp().tolist() == [1.0, 0.0, 0.0, 1.0]  # 2, not 1
@@ -215,12 +221,13 @@ def test_pseudo_likelihoods_do_not_sum_to_1():
         ({"revise": True, "order": [0, 1]}, "leave out an order"),
         ({"ids": [2, 2]}, r"shape \(2,\)"),
         ({"ids": [[0.5, 2.0]]}, "dtype torch.float32"),
+        ({"mask_id": None}, "mask_id is None"),
     ],
 )
 def test_bad_input_is_named_before_the_first_step(given, words, as_shipped):
     settings = {"ids": [[M, M]], "steps": 1, **given}
     with pytest.raises(ValueError, match=words):
-        parallel_steps(TWINS, settings.pop("ids"), mask_id=M, **settings)
+        parallel_steps(TWINS, settings.pop("ids"), **{"mask_id": M, **settings})
 
 
 @pytest.mark.parametrize(

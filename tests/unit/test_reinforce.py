@@ -11,6 +11,7 @@ from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.nn.language_model import Recompute
 from arlab.nn.rnn import RecurrentLM
 from arlab.text.batches import IGNORE, Batch
+from arlab.text.pairs import PairInputs
 from arlab.training.reinforce import (
     draw_answers,
     every_answer,
@@ -271,6 +272,34 @@ def test_bad_input_is_named():
     ids = torch.tensor([[1, 2], [1, 2]])
     with pytest.raises(ValueError, match="row 1 of the batch has no target"):
         reinforce(a_decoder(), Batch(ids, torch.tensor([[2, 3], [IGNORE, IGNORE]])), worth, **asked)
+    with pytest.raises(ValueError, match="there are no prompts"):
+        reinforce(a_decoder(), [], worth, **asked)
+    pairs = PairInputs(torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([[3]]))
+    with pytest.raises(ValueError, match="DecoderLM has no .given"):
+        reinforce(a_decoder(), pairs, worth, **asked)
+    with pytest.raises(ValueError, match="max_new_tokens is 0"):
+        expected_reward(model, [[3]], worth, max_new_tokens=0)
+    with pytest.raises(ValueError, match="eos_id is 3"):  # once no end at all
+        expected_reward(model, [[3]], worth, max_new_tokens=2, eos_id=3)
+
+
+def test_a_baseline_for_each_prompt_is_a_column():
+    """One number a prompt in a row was taken for one an answer, in silence, where there were as many of both."""
+    model, generator = table(), torch.Generator().manual_seed(0)
+    answers = draw_answers(model, [[1], [2]], worth, max_new_tokens=2, samples=2, generator=generator)
+    for shape in ((2,), (3, 1), (2, 2, 1)):
+        with pytest.raises(ValueError, match="baseline has shape .* needed \\(prompts, answers\\) = \\(2, 2\\)"):
+            policy_loss(model, answers, torch.ones(shape))
+    for same in (torch.tensor(0.75), torch.full((2, 1), 0.75), torch.full((2, 2), 0.75)):
+        assert torch.equal(policy_loss(model, answers, same), policy_loss(model, answers, 0.75))
+
+
+def test_there_may_be_several_end_symbols():
+    """As in `sample`: a list was taken for no end at all."""
+    one = expected_reward(table(), [[3]], worth, max_new_tokens=3, eos_id=2)
+    assert torch.equal(expected_reward(table(), [[3]], worth, max_new_tokens=3, eos_id=[2]), one)
+    answers = every_answer(table(), [[3]], worth, max_new_tokens=2, eos_id=[1, 2])
+    assert answers.rewards.size(1) == 2 + 3 and answers.weights.sum().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("prompt", [[1, 2], torch.tensor([1, 2])])

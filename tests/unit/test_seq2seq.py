@@ -238,12 +238,37 @@ def test_training_compiles_into_one_graph():
         ([[1, 2], [3, 4]], torch.tensor([2, 0]), "source 1 has length 0"),
         ([[1, 2], [3, 4]], torch.tensor([2, 3]), "source 1 has length 3"),
         ([[1, 2], [3, 4]], torch.tensor([2]), "needed one for each of 2 sources"),
+        ([[1, 2], [3]], torch.tensor([2, 2]), "source 1 has 1 tokens and the length 2"),  # a pad would be read
         (torch.zeros(1, 0, dtype=torch.long), None, "needed \\(sources, tokens\\)"),
     ],
 )
 def test_bad_sources_are_named(make, source, lengths, says, as_shipped):
     with pytest.raises(ValueError, match=says):
         make().given(source, lengths=lengths)
+
+
+@pytest.mark.parametrize("make", [transformer, recurrent], ids=["transformer", "recurrent"])
+@pytest.mark.parametrize(
+    ("source", "lengths", "says"),
+    [
+        ([[1, 2]], [0], "source 0 has length 0"),
+        ([[1, 2]], [3], "source 0 has length 3"),
+        ([[1, 12]], [2], "the id 12 at position 1"),
+        ([[1] * 10], [10], "the model reads 9 at most"),
+        ([1, 2], [2], "needed \\(sources, tokens\\)"),
+    ],
+)
+def test_the_encoder_alone_names_them_too(make, source, lengths, says, as_shipped):
+    """A length of 0 or beyond the end went through the transformer in silence."""
+    with pytest.raises(ValueError, match=says):
+        make().encode(torch.tensor(source), torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("make", [transformer, recurrent], ids=["transformer", "recurrent"])
+def test_embeddings_of_another_source_are_refused(make, as_shipped):
+    model, inputs = make(), PairInputs(*pad_sources([[1, 2]]), torch.tensor([[BOS]]))
+    with pytest.raises(ValueError, match="needed an x for each id"):
+        model.forward_embeddings(model.source_embeddings(torch.tensor([[1, 2, 3]])), inputs)
 
 
 @pytest.mark.parametrize("make", [transformer, recurrent], ids=["transformer", "recurrent"])
@@ -315,7 +340,12 @@ def test_bad_configs_are_named(changes, says, as_shipped):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"kind": "cnn"}, "kind is 'cnn'"), ({"context": "max"}, "context is 'max'"), ({"layers": 0}, "layers is 0")],
+    [
+        ({"kind": "cnn"}, "kind is 'cnn'"),
+        ({"context": "max"}, "context is 'max'"),
+        ({"layers": 0}, "layers is 0"),
+        ({"source_length": 0}, "source_length is 0"),
+    ],
 )
 def test_bad_recurrent_models_are_named(options, says, as_shipped):
     with pytest.raises(ValueError, match=says):

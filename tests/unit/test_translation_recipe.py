@@ -202,10 +202,15 @@ def test_a_beam_of_one_is_greedy_and_wider_ones_are_beams(shipped):
 
 
 def test_what_cannot_be_translated(shipped):
-    with pytest.raises(ValueError, match="empty"):
+    """Before anything is translated, and by the number that it has among the sentences given."""
+    with pytest.raises(ValueError, match="sentence 1, '', is empty"):
         translate(*shipped, ["Hola.", ""])
-    with pytest.raises(ValueError, match="the model reads 64 at most"):
-        translate(*shipped, ["palabra " * 70])
+    with pytest.raises(ValueError, match="sentence 0, 'palabra .*', has .* tokens; the model reads 64 at most"):
+        translate(*shipped, ["palabra " * 70, "Hola."])
+    with pytest.raises(ValueError, match="give a list of sentences"):
+        translate(*shipped, "Hola.")
+    with pytest.raises(ValueError, match="rows is 0"):
+        translate(*shipped, ["Hola."], rows=0)
     assert translate(*shipped, []) == []
 
 
@@ -233,6 +238,9 @@ def test_sentences_without_a_partner_are_refused():
     for said, references in ((["a b c d"], [["a b c d"], ["e"]]), (["a b c d", "e"], [["a b c d"]]), ([], [])):
         with pytest.raises(ValueError, match=f"{len(said)} sentences and references for {len(references)}"):
             bleu(said, references)
+    for references in (["a b c d"], [[]]):  # a text would pass for references of one letter each, and BLEU for 0
+        with pytest.raises(ValueError, match="the references of sentence 0 are"):
+            score(["a b c d"], references)
 
 
 def test_score_counts_words_and_exact_matches():
