@@ -138,6 +138,26 @@ def factors_one_back(joint, x, order):
     return found
 
 
+def factors_by_index(joint, x, order):
+    return factors_by_adding(joint, x, range(len(order)))
+
+
+def factors_from_behind(joint, x, order):
+    def mass(positions):
+        return sum(p for y, p in joint.items() if all(y[s] == x[s] for s in positions))
+
+    return [mass(order[i:]) / mass(order[i + 1 :]) for i in range(len(order))]
+
+
+def factors_counting_rows(joint, x, order):
+    return factors_by_adding(dict.fromkeys(joint, 1 / len(joint)), x, order)
+
+
+def factors_given_the_first(joint, x, order):
+    first = factors_by_adding(joint, x, order[:1])
+    return first + [factors_by_adding(joint, x, (order[0], t))[1] for t in order[1:]]
+
+
 _FACTOR_MISTAKES = (
     (factors_marginal, "these are marginals P(x_t); each factor is given what was written before it."),
     (factors_left_to_right, "these are the factors from left to right, whatever the order: condition on order[:i]."),
@@ -146,6 +166,13 @@ _FACTOR_MISTAKES = (
     (factors_all_others, "you condition on ALL other positions, later ones too: that is the pseudo-likelihood."),
     (factors_logs, "these are logarithms; return the probabilities."),
     (factors_reversed, "these are the factors of the reversed order: order[0] is written first."),
+    (
+        factors_by_index,
+        "order[i] is the position that is written, not i: x[i] is from left to right whatever the order.",
+    ),
+    (factors_from_behind, "you condition on what is written LATER, order[i + 1:]; given is what was written before."),
+    (factors_counting_rows, "you count the rows that agree; add up their probabilities."),
+    (factors_given_the_first, "you condition on the position written first alone; all written so far are given."),
     (factors_one_back, "you condition on the position written just before alone; all written so far are given."),
 )
 
@@ -167,6 +194,10 @@ order_factors = Exercise(
         Wrong(factors_logs, says="logarithms"),
         Wrong(factors_reversed, says="reversed order"),
         Wrong(factors_one_back, says="just before alone"),
+        Wrong(factors_by_index, says="order[i] is the position"),
+        Wrong(factors_from_behind, says="LATER"),
+        Wrong(factors_counting_rows, says="you count the rows"),
+        Wrong(factors_given_the_first, says="first alone"),
         Wrong(lambda j, x, o: math.prod(factors_by_adding(j, x, o)), says="return a list"),
         Wrong(lambda j, x, o: factors_by_adding(j, x, o)[:-1] or [0.5, 0.5], says="one factor for each position"),
         Wrong(lambda j, x, o: [p * 0.9 for p in factors_by_adding(j, x, o)], says="factor 0 should be"),
@@ -208,7 +239,12 @@ def _check_next_digit(student):
     cases = list(_digit_cases())
     answers = []
     for case in cases:
-        answer = student(*case)
+        try:
+            answer = student(*case)
+        except TypeError:
+            if case[1] is None:
+                return "the units have nothing to their right: there right and last are None, and no carry comes in."
+            raise
         if isinstance(answer, (str, bool)) or not (hasattr(answer, "__index__") or isinstance(answer, float)):
             return f"return a digit, an int; you returned {type(answer).__name__} for here = {case[0]}."
         answers.append(answer)
@@ -253,6 +289,15 @@ def digit_adds_last(here, right, last):
     return (sum(here) + (last or 0)) % 10
 
 
+def digit_own_carry(here, right, last):
+    return (sum(here) + (sum(here) >= 10)) % 10
+
+
+def digit_beyond_ten(here, right, last):
+    carry_in = 0 if right is None else (last - sum(right)) % 10
+    return (sum(here) + (right is not None and sum(right) + carry_in > 10)) % 10
+
+
 _DIGIT_MISTAKES = (
     (digit_without_carry, "you leave the carry out: the place to the right may hand one over."),
     (digit_nine_never, "a sum of 9 to the right carries too when a carry came into it: then the digit written is 0."),
@@ -260,6 +305,8 @@ _DIGIT_MISTAKES = (
     (digit_not_cut, "return one digit: of 13 the 3 stays here, and the 1 is the next place's carry."),
     (digit_zero_means_carry, "a 0 written to the right does not always mean a carry (0 + 0), nor another digit none."),
     (digit_carry_in, "that is the carry that came INTO the place to the right; this digit needs what comes OUT of it."),
+    (digit_own_carry, "the carry comes from the place to the right, not from the sum of this one."),
+    (digit_beyond_ten, "a sum of exactly 10 to the right carries too: compare with >= 10."),
     (digit_adds_last, "the digit written to the right is not added here; it only tells whether there was a carry."),
 )
 
@@ -279,6 +326,9 @@ next_digit = Exercise(
         Wrong(digit_zero_means_carry, says="does not always mean"),
         Wrong(digit_carry_in, says="came INTO"),
         Wrong(digit_adds_last, says="is not added here"),
+        Wrong(digit_own_carry, says="not from the sum of this one"),
+        Wrong(digit_beyond_ten, says="exactly 10"),
+        Wrong(lambda h, r, s: digit_by_carry(h, tuple(r), s), says="nothing to their right"),
         Wrong(lambda h, r, s: str(digit_by_carry(h, r, s)), says="an int"),
         Wrong(lambda h, r, s: (digit_by_carry(h, r, s) + (h == (0, 0))) % 10, says="the digit is"),
     ),
@@ -352,6 +402,8 @@ def _check_fill_surest(student):
         answer = _plain(answer)
         if not isinstance(answer, (list, tuple)) or len(answer) != len(ids):
             return f"return the filled list of {len(ids)} ids; you returned {answer!r}."
+        if not all(hasattr(token, "__index__") for token in answer):
+            return f"return ids, integers; among yours is a {type(answer[0]).__name__}: {answer!r}."
         if given != ids:
             return "the caller's list was changed; fill a copy of it."
         answers.append((list(map(int, answer)), len(model.calls)))
@@ -378,6 +430,8 @@ def _name_filling(cases, answers, expected):
         if all(answer == mistake(*case) for (answer, _), case in zip(answers, cases, strict=True)):
             return words
     for (_, ids, _, passes), (answer, calls), (right, _) in zip(cases, answers, expected, strict=True):
+        if answer != right and passes == 1:
+            return f"with one pass every gap of {ids} takes its argmax: {right}; yours is {answer}."
         if answer != right:
             return f"ids {ids} in {passes} passes: the filled list is {right}; yours is {answer}."
         if calls != passes:
@@ -455,6 +509,32 @@ def fill_a_share_of_what_is_left(model, ids, mask_id, passes):
     return ids
 
 
+def fill_and_take_back(model, ids, mask_id, passes):
+    given, filled, n = list(ids), list(ids), list(ids).count(mask_id)
+    for s in range(1, passes + 1):
+        p = model(filled)
+        gaps = sorted((t for t, i in enumerate(given) if i == mask_id), key=lambda t, p=p: -float(p[t].max()))
+        filled = list(given)
+        for t in gaps[: -(-n * s // passes)]:
+            filled[t] = int(p[t].argmax())
+    return filled
+
+
+def fill_by_entropy(model, ids, mask_id, passes):
+    return _fill(model, ids, mask_id, passes, key=lambda p, t: float(torch.special.entr(p[t]).sum()))
+
+
+def fill_share_of_all_tokens(model, ids, mask_id, passes):
+    return _fill(model, ids, mask_id, passes, count=lambda n, s, passes: -(-len(ids) * s // passes))
+
+
+def fill_drawing(model, ids, mask_id, passes):
+    drawn, g = list(ids), torch.Generator().manual_seed(0)
+    for _ in range(passes):
+        said = torch.multinomial(model(drawn), 1, generator=g)[:, 0].tolist()
+    return [new if i == mask_id else i for i, new in zip(ids, said, strict=True)]
+
+
 _FILL_MISTAKES = (
     (
         fill_all_at_once,
@@ -468,6 +548,9 @@ _FILL_MISTAKES = (
         fill_equally_many,
         "you fill ceil(N / S) gaps in each pass; after pass s it is ceil(N s / S) in all: of 7 in 3 passes 3, 5, 7.",
     ),
+    (fill_and_take_back, "you choose among all gaps anew in each pass; one that is filled stays as it is."),
+    (fill_by_entropy, "surest is where the largest probability is largest; you compare entropies."),
+    (fill_share_of_all_tokens, "N counts the gaps; you count all tokens of the row, the given ones too."),
 )
 
 fill_surest = Exercise(
@@ -485,6 +568,11 @@ fill_surest = Exercise(
         Wrong(fill_least_sure, says="LEAST sure"),
         Wrong(fill_rounded_down, says="round down"),
         Wrong(fill_equally_many, says="in each pass"),
+        Wrong(fill_and_take_back, says="stays as it is"),
+        Wrong(fill_by_entropy, says="entropies"),
+        Wrong(fill_share_of_all_tokens, says="N counts the gaps"),
+        Wrong(fill_drawing, says="takes its argmax"),
+        Wrong(lambda m, i, k, s: list(map(str, fill_by_sorting(m, i, k, s))), says="return ids, integers"),
         Wrong(fill_from_one_pass, says="what the first pass says"),
         Wrong(fill_everything, says="a token that was given changed"),
         Wrong(fill_ties_to_the_right, says="the leftmost comes first"),

@@ -44,12 +44,14 @@ def _check_shuffle_labels(student):
                 return problem
     if len({tuple(map(tuple, student(_numbered(6), random.Random(seed)))) for seed in range(12)}) == 1:
         return "twelve generators give the same order: draw it with rng, or one unlucky order decides everything."
-    own, first = _numbered(6), student(_numbered(6), random.Random(5))
+    own = _numbered(6)
     student(own, random.Random(5))
     if own != _numbered(6):
         return "the caller's list was changed in place; return a new one."
-    if list(map(tuple, first)) != list(map(tuple, student(_numbered(6), random.Random(5)))):
-        return "the same generator state gave two different orders: take the randomness from rng alone."
+    for seed in range(6):  # of 120 rings of six, chance gives the same one twice: six times in a row once in 10^12
+        first, again = (list(map(tuple, student(_numbered(6), random.Random(seed)))) for _ in range(2))
+        if first != again:
+            return "the same generator state gave two different orders: take the randomness from rng alone."
     return None
 
 
@@ -184,6 +186,7 @@ FIT_CASES = [  # lengths, description, query, answer, window
     ([2, 2, 2, 2, 2], 6, 5, 1, 16),
     ([5, 5], 6, 4, 2, 9),
     ([3, 3, 3, 3], 9, 2, 1, 17),
+    ([1] * 8, 2, 6, 3, 22),
 ]
 
 
@@ -191,13 +194,13 @@ def _check_examples_that_fit(student):
     for lengths, description, query, answer, window in FIT_CASES:
         try:
             found = student(list(lengths), description, query, answer, window)
+            if isinstance(found, bool) or not isinstance(found, numbers.Integral):
+                return f"return how many examples fit, an int; you returned a {type(found).__name__}."
+            expected = fit_by_counting(lengths, description, query, answer, window)
+            if found != expected:
+                return _name_fit(student, found, expected, lengths, description, query, answer, window)
         except IndexError:
-            return f"with examples of {lengths} tokens it raised IndexError: all of them may fit, or there may be none."
-        if isinstance(found, bool) or not isinstance(found, numbers.Integral):
-            return f"return how many examples fit, an int; you returned a {type(found).__name__}."
-        expected = fit_by_counting(lengths, description, query, answer, window)
-        if found != expected:
-            return _name_fit(student, found, expected, lengths, description, query, answer, window)
+            return "it raised IndexError: there may be no examples at all, or all of them may fit."
     return None
 
 
@@ -206,14 +209,18 @@ def _name_fit(student, found, expected, lengths, description, query, answer, win
         ("the answer is written into the same window: keep `answer` tokens free for it.", _no_answer),
         ("the description takes `description` tokens of the window too.", _no_description),
         ("the question to be answered takes `query` tokens of the window too.", _no_query),
+        ("description, question and answer all share the window with the examples; you count none of them.", _alone),
         ("all tokens of the examples together count, not each one by itself.", _each_alone),
         ("a prompt that fills the window to the last token fits: compare with <=.", _strictly),
         ("it stops one too late: the example that goes beyond the window does not fit.", _one_late),
         ("the examples stand in order; leave off the rest, do not pick the short ones.", _shortest_first),
         ("the examples stand in order: count from the first, not from the last.", _from_the_end),
         ("the question stands in the prompt once, not behind every example.", _asked_each_time),
+        ("description and question stand in the prompt once, not with every example.", _all_each_time),
+        ("one answer is still to be written, the last: the examples' own are in their lengths.", _answered_each_time),
         ("where not even the rest fits, no example does: 0.", _below_zero),
         ("the lengths differ from example to example: add up those that stand first, not their mean.", _by_mean),
+        ("the lengths differ: add up those that stand first; not all are as long as the longest.", _by_longest),
     ]
     for says, wrong in mistakes:
         if all(student(list(case[0]), *case[1:]) == wrong(*case) for case in FIT_CASES):
@@ -238,6 +245,10 @@ def _no_description(lengths, description, query, answer, window):
 
 def _no_query(lengths, description, query, answer, window):
     return fit_by_counting(lengths, description, 0, answer, window)
+
+
+def _alone(lengths, description, query, answer, window):
+    return fit_by_counting(lengths, 0, 0, 0, window)
 
 
 def _each_alone(lengths, description, query, answer, window):
@@ -268,6 +279,14 @@ def _asked_each_time(lengths, description, query, answer, window):
     return fit_by_counting([length + query for length in lengths], description, 0, answer, window)
 
 
+def _all_each_time(lengths, description, query, answer, window):
+    return fit_by_counting([description + length + query for length in lengths], 0, 0, answer, window)
+
+
+def _answered_each_time(lengths, description, query, answer, window):
+    return fit_by_counting([length + answer for length in lengths], description, query, 0, window)
+
+
 def _below_zero(lengths, description, query, answer, window):
     if description + query + answer > window:
         return -1
@@ -288,6 +307,18 @@ def _by_mean(lengths, description, query, answer, window):
     return max(0, min(len(lengths), int(room // mean)))
 
 
+def _by_longest(lengths, description, query, answer, window):
+    return max(0, min(len(lengths), (window - description - query - answer) // max(lengths, default=1)))
+
+
+def _strictly_past_the_last(lengths, description, query, answer, window):
+    used, fitting = description + query + answer, 0
+    while used + lengths[fitting] < window:
+        used += lengths[fitting]
+        fitting += 1
+    return fitting
+
+
 examples_that_fit = Exercise(
     name="in_context_learning.examples_that_fit",
     check=_check_examples_that_fit,
@@ -305,10 +336,15 @@ examples_that_fit = Exercise(
         Wrong(_one_late, says="one too late"),
         Wrong(_shortest_first, says="do not pick the short ones"),
         Wrong(_by_mean, says="not their mean"),
+        Wrong(_by_longest, says="as long as the longest"),
+        Wrong(_alone, says="you count none of them"),
+        Wrong(_all_each_time, says="not with every example"),
+        Wrong(_answered_each_time, says="the examples' own are in their lengths"),
         Wrong(_from_the_end, says="not from the last"),
         Wrong(_asked_each_time, says="not behind every example"),
         Wrong(_below_zero, says="no example does: 0"),
         Wrong(_past_the_last, says="all of them may fit"),
+        Wrong(_strictly_past_the_last, says="all of them may fit"),
         Wrong(lambda lengths, d, q, a, w: lengths[: fit_by_counting(lengths, d, q, a, w)], says="an int"),
         Wrong(lambda lengths, d, q, a, w: (w - d - q - a) // (lengths or [1])[0], says="fit"),
     ),
@@ -352,14 +388,16 @@ def _check_ridge_prediction(student):
                     "with fewer examples than features it raised: X^T X has no inverse then; the penalty on the "
                     "diagonal gives it one."
                 )
-            raise
+            n, k = X.shape
+            said = f"{str(error).splitlines()[0]} (X is ({n}, {k}), so X^T X is ({k}, {k}) and X^T y is ({k},))"
+            raise type(error)(said).with_traceback(error.__traceback__) from None
         value = torch.as_tensor(answer)
         if value.numel() != 1:
             return f"return one number, query . w; you returned the shape {tuple(value.shape)}."
         expected = float(predict_by_normal_equations(X, y, query, penalty))
         if not abs(float(value) - expected) < 1e-5:  # float32 will do
             return _name_ridge(student, cases) or (
-                f"{len(X)} examples, penalty {penalty}: the prediction is {expected:.4f}; yours is {float(value):.4f}."
+                f"n = {len(X)}, penalty {penalty}: the prediction is {expected:.4f}; yours is {float(value):.4f}."
             )
     return None
 
@@ -368,6 +406,13 @@ def _name_ridge(student, cases):
     mistakes = [
         ("no penalty: that is least squares, which trusts every noisy y fully.", _no_penalty),
         ("penalty squared: the penalty is noise^2 / prior variance already.", _squared),
+        ("penalty doubled: it is lambda itself; that the prior variance is 1/2 is in it already.", _doubled),
+        ("penalty halved: it is lambda itself; that the prior variance is 1/2 is in it already.", _halved),
+        ("A ** -1 turns every entry over; the inverse of a matrix is torch.linalg.inv(A), or use solve.", _entries),
+        (
+            "you multiply by X^T X + penalty I; its inverse is needed: torch.linalg.solve(A, b) is A^-1 b.",
+            _not_inverted,
+        ),
         ("the penalty is divided by the number of examples; it is added as it is.", _per_example),
         ("X^T X / n needs X^T y / n beside it, and a penalty divided by n too.", _half_mean),
         ("only the diagonal of X^T X is used: the features are not independent in a few examples.", _diagonal),
@@ -395,6 +440,26 @@ def _no_penalty(X, y, query, penalty):
 
 def _squared(X, y, query, penalty):
     return predict_by_normal_equations(X, y, query, penalty**2)
+
+
+def _doubled(X, y, query, penalty):
+    return predict_by_normal_equations(X, y, query, 2 * penalty)
+
+
+def _halved(X, y, query, penalty):
+    return predict_by_normal_equations(X, y, query, penalty / 2)
+
+
+def _entries(X, y, query, penalty):
+    return query @ ((X.T @ X + penalty * torch.eye(X.shape[1], dtype=X.dtype)) ** -1 @ X.T @ y)
+
+
+def _not_inverted(X, y, query, penalty):
+    return query @ ((X.T @ X + penalty * torch.eye(X.shape[1], dtype=X.dtype)) @ X.T @ y)
+
+
+def _wrong_way_round(X, y, query, penalty):
+    return query @ torch.linalg.solve(X @ X.T + penalty * torch.eye(len(X), dtype=X.dtype), y)
 
 
 def _per_example(X, y, query, penalty):
@@ -460,6 +525,11 @@ ridge_prediction = Exercise(
     wrong=(
         Wrong(_no_penalty, says="no penalty"),
         Wrong(_squared, says="penalty squared"),
+        Wrong(_doubled, says="penalty doubled"),
+        Wrong(_halved, says="penalty halved"),
+        Wrong(_entries, says="turns every entry over"),
+        Wrong(_not_inverted, says="its inverse is needed"),
+        Wrong(_wrong_way_round, says="X^T X is (2, 2)"),
         Wrong(_per_example, says="divided by the number of examples"),
         Wrong(_half_mean, says="needs X^T y / n"),
         Wrong(_diagonal, says="only the diagonal"),

@@ -42,9 +42,11 @@ Runs = dict[str, list[TrainStep]]
 # ---------------------------------------------------------------------------------------------------------- addition
 
 
-def adder(task: Addition, seed: int = 0) -> DecoderLM:
+def adder(task: Addition, seed: int = 0, *, heads: int = 4) -> DecoderLM:
     """One layer, d 128: small enough that the order in which the answer is written makes a difference."""
-    config = DecoderConfig.gpt2(vocab_size=task.vocab_size, context_length=task.length, d_model=128, layers=1, heads=4)
+    config = DecoderConfig.gpt2(
+        vocab_size=task.vocab_size, context_length=task.length, d_model=128, layers=1, heads=heads
+    )
     return DecoderLM(config, seed=seed)
 
 

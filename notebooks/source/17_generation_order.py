@@ -59,7 +59,7 @@ lab = arlab.setup(seed=0)
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999"
 
 # %% [markdown]
-# The questions that the lectures ask about order, and where below you see the answer:
+# What the lectures ask about order, and where below you see the answer:
 #
 # | question | section |
 # |---|---|
@@ -148,8 +148,8 @@ for order in itertools.permutations(range(3)):
 # So a model may write in any order and lose nothing *in principle*. What changes is **where the difficulty sits**. The
 # entropy of the sentence is split over the steps in a different way.
 #
-# **Before you run:** from left to right the last word is a verb that must agree with the noun. From right to left the
-# verb comes first. In which order is the *last* step trivial?
+# **Before you run:** take four orders: left to right, right to left, noun first, noun last. In which of them is the
+# *last* step free of surprise?
 
 # %%
 orders = {"left to right": (0, 1, 2), "right to left": (2, 1, 0), "noun first": (1, 0, 2), "noun last": (0, 2, 1)}
@@ -179,7 +179,7 @@ plt.show()
 # %% [markdown]
 # *Figure: the entropy of the sentence, split over the three steps, for four orders. Every bar has the same length; its
 # parts differ. Written from right to left, almost all of it lies in the verb, and the noun then costs nothing: "sleeps"
-# already says that there is one cat.*
+# already says that there is one cat. The last step is free only where the noun comes last.*
 #
 # ### Exercise 1: the factors in any order
 #
@@ -233,10 +233,10 @@ print(
 )
 
 # %% [markdown]
-# And on real text? Two small transformers of the same size, on the same windows of Shakespeare, one of them on turned
-# windows: three seeds each. That takes a while, so what you see is **recorded**, from
-# `python -m arlab.recipes record_17_generation_order`. Set `RUN_IT = True` to run this and the following recorded
-# experiments yourself (about ten minutes on one core).
+# **Before you run:** and real text? Is English harder to guess backwards? Two small transformers of the same size, on
+# the same windows of Shakespeare, one of them on turned windows: three seeds each. That takes a while, so what you see
+# is **recorded**, from `python -m arlab.recipes record_17_generation_order`. Set `RUN_IT = True` to run this and the
+# following recorded experiments yourself (about ten minutes on one core).
 
 # %%
 RUN_IT = False
@@ -290,7 +290,8 @@ for a_, b_ in ((23, 45), (27, 45), (345, 155), (999, 1)):
     print(f"{texts[0]}   {texts[1]}   carries {forward.carries(a_, b_)[::-1]}   chain {forward.longest_chain(a_, b_)}")
 
 # %% [markdown]
-# (Numbers are padded with zeros, so that all sums are equally long.) Not every carry is hard to foresee. Where
+# (Numbers are padded with zeros, so that all sums are equally long. The carries are those that hundreds, tens and units
+# send to their left.) Not every carry is hard to foresee. Where
 # $a_i + b_i$ is 10 or more, this place surely sends one; where it is 8 or less, surely none. Only **9** has to wait: it
 # passes on what it gets. A carry that travels through nines depends on digits far away. We call the number of places
 # that it travels the length of the **carry chain**: 0 without a carry; 1 where it ends in the next place; 345 + 155
@@ -315,7 +316,7 @@ near = {n: right_without_looking_far(n) for n in range(1, 9)}
 by_hand = fmean(Addition(2).longest_chain(a_, b_) <= 1 for a_ in range(100) for b_ in range(100))
 print(f"all 10,000 sums of two digits, counted: {by_hand:.4f}, from the recursion: {near[2]:.4f}")
 for n, share in near.items():
-    print(f"digits: {n}   left to right {share:.4f}   reversed 1.0000")
+    print(f"digits: {n}   left to right {share:.4f}")
 
 # %% [markdown]
 # Reversed, two places are always enough. The digit $s_{i-1}$ that you have just written, together with $a_{i-1}$ and
@@ -348,21 +349,21 @@ check.next_digit.solution()
 # ### Trained models
 #
 # Two transformers with one layer, one for each order: same start, same sums, equally many steps. Only the answer's
-# digits are asked for. Both are trained here and now.
+# digits are asked for. Both are trained here and now. They have 16 heads: a digit depends on five others, and with more
+# heads to look with, the training finds them sooner.
 #
 # **Before you run:** which of the two gets to 100 % first? Will the other one be *bad*, or bad on some sums?
 
 # %%
-STEPS = 650  # of a schedule of 1,000: long enough to see the difference
 tests = recipe.by_chain(forward, 100)  # sums whose longest chain is 0, 1, 2, 3 places
 unseen = torch.cat(tests)  # never trained on
 
 
 def train_adder(task):
     """A fresh adder and the records of its training."""
-    adder = recipe.adder(task).to(lab.device)
-    batches = (batch.to(lab.device) for batch in task.batches(96, lab.generator(), without=unseen))
-    return adder, list(itertools.islice(train(adder, batches, steps=1000, lr=1.5e-3, warmup=50), STEPS))
+    adder = recipe.adder(task, heads=16).to(lab.device)
+    batches = (batch.to(lab.device) for batch in task.batches(64, lab.generator(), without=unseen))
+    return adder, list(train(adder, batches, steps=600, lr=4e-3, warmup=50))
 
 
 adder_forward, steps_forward = train_adder(forward)
@@ -401,8 +402,9 @@ view = OrderView(
 view
 
 # %% [markdown]
-# *Figure: one sum, written by both models; bars show how sure a model was of each digit. Where a carry travels through
-# a nine, the left-to-right model hesitates at its first digits; the reversed one is sure at every step.*
+# *Figure: one sum, written by both models; bars show how sure a model was of each digit. Where a carry may travel
+# through nines, the left-to-right model has to look far for its first digits: it hesitates, or is sure and wrong. The
+# reversed one never has to.*
 #
 # **Questions to answer with the controls**
 #
@@ -412,17 +414,17 @@ view
 #
 # <details><summary>Answers</summary>
 #
-# 1. Left to right at the very first step: 0999 or 1000. Reversed at the first step too, but there it only has to add 4
-#    and 5, or 4 and 6.
+# 1. Left to right at the very first step: 0999 or 1000. (In our run it begins both with a 1.) Reversed at the first
+#    step too, but there it only has to add 4 and 5, or 4 and 6.
 # 2. For example 27 + 45: the carry ends in the next place (a chain of 1), and 7 + 5 announces it at once.
 # 3. At the hundreds, 4 or 5, and at the tens, 9 or 0: both wait for the carry that comes from the units through 4 + 5,
 #    which are not written yet.
 #
 # </details>
 #
-# One run says little. Here are three seeds of each, for 2, 3 and 4 digits (recorded, 1,000 steps). First by the length
-# of the chain: 200 test sums for each length, for in uniform sums the long ones are rare (of chains of four places
-# there are only 40).
+# One run says little. Here are three seeds of each, for 2, 3 and 4 digits (recorded, 4 heads, 1,000 steps). First by
+# the length of the chain: 200 test sums for each length, for in uniform sums the long ones are rare (of chains of four
+# places only 40 were drawn).
 #
 # A test sum is never trained on, but its mirror may be: 45 + 27 where 27 + 45 is asked. In 1,000 batches of 128 sums
 # that happens to nearly all test sums of two digits, to one in eight of three, and to hardly any of four. Both orders
@@ -512,8 +514,8 @@ plt.show()
 #
 # ## 4. Looking both ways
 #
-# BERT (Devlin et al., 2019) gives up the order altogether. Some tokens are hidden behind a **mask** symbol; the model
-# sees all the others, before *and* behind, and has to say what is hidden. The causal mask is gone
+# BERT (Devlin et al., 2019) gives up the order altogether. Some tokens (15 %) are hidden behind a **mask** symbol; the
+# model sees all the others, before *and* behind, and has to say what is hidden. The causal mask is gone
 # (`DecoderConfig(causal=False)`), and the target at a position is that position's own token, not the next one.
 
 # %%
@@ -559,8 +561,8 @@ plt.show()
 # *Figure: blue where the output at t depends on the input at s. Left the causal triangle, right everything.*
 #
 # That is why such a model cannot be trained on "predict the next token": the next token is in its input (notebook 04
-# trained the cheat). It has to be hidden. And it is why it has no cache: when a gap is filled, *every* position's keys
-# and values change.
+# trained the cheat). It has to be hidden. And it is why it has no cache: when a gap is filled, the keys
+# and values of *every* position change, from the second layer on.
 #
 # ### What is the second side worth?
 #
@@ -608,11 +610,11 @@ plt.show()
 # *Figure: how often the most probable character is right (left), and minus the logarithm of the true one's probability
 # (right): bars are means, ticks the three seeds.*
 #
-# One side is as good as the other, and more of the *same* side brings nothing: what is missing stands behind the gap.
-# The masked model uses it, and is ahead, a little at equal steps and more at equal lessons. But look at the last bar.
-# The left-to-right model has never been trained to fill a gap, and does it best of all, when every candidate is scored
-# with the whole window: its joint probability answers every question, at the price of $V$ passes instead of one. What
-# both sides are worth, and how cheaply a model can be asked for it, are two things.
+# One side is as good as the other, and more of the *same* side brings these models nothing: what is missing stands
+# behind the gap. The masked model uses it, and is ahead, a little at equal steps and more at equal lessons. But look at
+# the last bar. The left-to-right model has never been trained to fill a gap, and does it best of all, when every
+# candidate is scored with the whole window: its joint probability answers every question, at the price of $V$ passes
+# instead of one. What both sides are worth, and how cheaply a model can be asked for it, are two things.
 #
 # ## 5. A pseudo-likelihood is no likelihood
 #
@@ -711,8 +713,11 @@ for steps in (1, 2):
 # %% [markdown]
 # Half of what one pass draws is impossible. With two passes the second gap sees what the first has become, and the law
 # is right. In general, with $N$ gaps and $S$ passes, pass $s$ fills gaps until $\lceil N s / S \rceil$ are filled,
-# those first of which the model is surest, and the model runs again (*mask-predict*, *MaskGIT*). With $S = N$ this is
-# the chain rule of section 1, in an order that the model chooses.
+# those first of which the model is surest, and the model runs again (as in *MaskGIT*; *mask-predict* may also take back
+# what it has filled). With $S = N$ this is the chain rule of section 1, in an order that the model chooses.
+#
+# How far is the law of what is drawn from the true one? **Total variation**, half the sum of $|P - Q|$, says it: 0 for
+# equal laws, 1 for laws that share nothing.
 #
 # **Before you run:** for our language and two passes: which two gaps are filled first? Is "the cats sleeps" possible
 # still?
@@ -729,10 +734,9 @@ for steps in (1, 2, 3):
 # The determiner and the noun come first: of them the model is surest (.6 and .54, the verb .437). The verb then agrees
 # with the noun, so "the cats sleeps" is out; but "a cats" can still be drawn, for these two were filled side by side.
 #
-# **Total variation** is half the sum of $|P - Q|$: 0 for equal laws, 1 for laws that share nothing. How many passes are
-# needed depends on how much the gaps depend on *each other*. Three worlds with six tokens of two kinds each: one whose
-# tokens are independent, one with random dependence, one that is strongly coupled; and the exact law of the draws for
-# every number of passes.
+# How many passes are needed depends on how much the gaps depend on *each other*. Three worlds with six tokens of two
+# kinds each: one whose tokens are independent, one with random dependence, one that is strongly coupled; and the exact
+# law of the draws for every number of passes.
 #
 # **Before you run:** for which of them is one pass enough? Does each further pass help?
 
@@ -807,7 +811,8 @@ plt.show()
 # the true characters. Each pass more brings the drawn ones nearer to text.*
 #
 # The trained model is not perfect: even when each gap has its own pass, about half of the distance to the true
-# characters is left. The other half is the price of filling side by side.
+# characters is left. The other half is the price of filling side by side. (After one pass the judge's loss is above that
+# of a blind guess among 65 characters, $\ln 65 = 4.17$: it is sure that this is no text.)
 #
 # ### Exercise 3: fill the surest first
 
@@ -852,12 +857,11 @@ for name, passes, positions in (
 
 # %% [markdown]
 # With few passes a masked model needs fewer *steps*, each one wide, which suits a GPU; it does not need less
-# arithmetic, for it has no cache. Masked diffusion models for text are this idea, with more steps and a better
-# schedule.
+# arithmetic, for it has no cache. Masked diffusion models for text are this idea, trained at every share of masks.
 #
 # ## Questions to check yourself
 #
-# The first two are the lectures' own, in other words.
+# The first three come from the lectures.
 #
 # **1.** Must a model of $p(y \mid x)$ write $y$ from its first token to its last? (004)
 #
@@ -923,7 +927,6 @@ for name, passes, positions in (
 # - Give the left-to-right adder a second layer (`recipe.adder`). Which chain lengths profit?
 # - `parallel_law(..., order=[0, 1, 2])`: does it matter for two passes which gaps come first? Find a world where the
 #   surest-first order is worse than left to right.
-# - `parallel_decoding(..., revise=True)` may take back what it has filled. Does it repair "the cats sleeps"?
 # - Train a masked adder (`masked_batches(task.batches(...), task.mask_id, (0.0, 1.0))`, `causal=False`), and put it
 #   into the view as a third lane: `Parallel(model, task, steps=4)` from `arlab.views.order_view`. In which order does
 #   it fill the digits when it may choose?

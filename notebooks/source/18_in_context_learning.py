@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 18 · In-context learning
 #
-# Write three lines like *Japan => Tokyo* in front of *Norway =>*, and a language model goes on with *Oslo*. Nothing in it has been changed for this task: the examples are text, and it predicts what comes next. This is
+# Write four lines like *Canada => Ottawa* in front of *Norway =>*, and a language model goes on with *Oslo*. Nothing in it has been changed for this task: the examples are text, and it predicts what comes next. This is
 # called **in-context learning**. This last notebook measures it: how much 0, 1, 2, 4 and 8 examples help a real model, what exactly they help with, what they cost, and how a small transformer can be trained to do nothing else.
 #
 # **You will be able to**
@@ -134,15 +134,14 @@ for k, count in kept.items():
 
 # %% tags=["nbval-ignore-output"]
 fig, ax = plt.subplots(figsize=(6.5, 2.5), layout="constrained")
-bars = [str(k) for k in kept], list(kept.values())
-ax.bar(*bars, color=ORANGE, width=0.5, label="keys and values of the prompt")
 ax.axhline(all_weights, color=BLUE, label="weights: the same numbers throughout")
-ax.set(xlabel="shots", ylabel="numbers", yscale="log", ylim=(1e5, 1e9))
+ax.plot(list(kept), list(kept.values()), "o", color=ORANGE, label="keys and values of the prompt")
+ax.set(xlabel="shots", ylabel="numbers", yscale="log", ylim=(5e4, 2e9), xticks=list(kept))
 ax.legend(fontsize=8, loc="upper left", ncols=2)
 plt.show()
 
 # %% [markdown]
-# *Figure: how many keys and values the prompt leaves behind for each number of shots (orange bars), and the weights above them (blue line), which stay what they are. Logarithmic.*
+# *Figure: how many keys and values the longest of the eight prompts leaves behind for each number of shots (orange), and the weights above them (blue), which stay what they are. Logarithmic.*
 #
 # ## 3. Accuracy against the number of shots
 #
@@ -158,7 +157,7 @@ right = {k: mean(r.correct for r in results) for k, results in real.items()}
 print("none right without examples:", right[0] == 0, "  most right with eight:", right[8] > 0.7)
 
 # %% [markdown]
-# One question or eight are not a measurement. The full run, **recorded** because it takes minutes: four tasks, 24 questions each, three draws of the examples (`python -m arlab.recipes record_18_in_context_learning` makes the file; `RUN_IT = True` makes it here). Counted to the letter, a few good answers go down as wrong: "soft" as the opposite of "loud", or "Bogotá" with its accent.
+# Spain's capital is Madrid with one, two and four examples, and Barcelona with eight: one question, or eight, are not a measurement. The full run, **recorded** because it takes minutes: four tasks, 24 questions each, three draws of the examples (`python -m arlab.recipes record_18_in_context_learning` makes the file; `RUN_IT = True` makes it here). Counted to the letter, a few good answers go down as wrong: "soft" as the opposite of "loud", or "Bogotá" with its accent.
 
 # %%
 RUN_IT = False
@@ -174,50 +173,37 @@ for task in TASKS:
     eight = sorted(t[task.name, 8, False] for t in table)
     print(f"{task.name:13}" + "".join(f"{m:7.2f}" for m in means) + f"     {eight[0]:.2f} to {eight[-1]:.2f}")
 
+
 # %% tags=["nbval-ignore-output"]
-fig, axes = plt.subplots(1, 4, figsize=(11, 2.9), sharey=True, layout="constrained")
-for ax, task in zip(axes, TASKS, strict=True):
-    for shuffled, colour, style in ((False, BLUE, "o-"), (True, ORANGE, "s--")):
-        curves = [[t[task.name, k, shuffled] for k in recipe.KS] for t in table]
-        for curve in curves:
-            ax.plot(range(5), curve, color=colour, alpha=0.3, lw=1)
-        middle = [mean(column) for column in zip(*curves, strict=True)]
-        ax.plot(range(5), middle, style, color=colour, label="shuffled labels" if shuffled else "real labels")
-    ax.set(title=task.name, xlabel="shots", ylim=(-0.03, 1.03))
-    ax.set_xticks(range(5), recipe.KS)
-axes[0].set_ylabel("share right (24 questions)")
-axes[0].legend(loc="lower right", fontsize=8)
-plt.show()
+def plot_shares(*kinds):
+    """The share right against the shots, a panel a task: thin, each draw of the examples; thick, their mean."""
+    _, axes = plt.subplots(1, 4, figsize=(11, 2.9), sharey=True, layout="constrained")
+    for ax, task in zip(axes, TASKS, strict=True):
+        for shuffled, colour, style in kinds:
+            curves = [[t[task.name, k, shuffled] for k in recipe.KS] for t in table]
+            for curve in curves:
+                ax.plot(range(5), curve, color=colour, alpha=0.3, lw=1)
+            middle = [mean(column) for column in zip(*curves, strict=True)]
+            ax.plot(range(5), middle, style, color=colour, label="shuffled labels" if shuffled else "real labels")
+        ax.set(title=task.name, xlabel="shots", ylim=(-0.03, 1.03))
+        ax.set_xticks(range(5), recipe.KS)
+    axes[0].set_ylabel("share right (24 questions)")
+    axes[0].legend(loc="lower right", fontsize=8)
+    plt.show()
+
+
+plot_shares((False, BLUE, "o-"))
 
 # %% [markdown]
-# *Figure: the share of right answers against the number of shots, a panel a task. Blue, the examples with their own answers; orange, with each other's (section 4). Thin lines are the three draws of the examples, thick ones their mean. A single shuffled example has an answer that the prompt does not show otherwise.*
+# *Figure: the share of right answers against the number of shots, a panel a task. Thin lines are the three draws of the examples, thick ones their mean.*
 #
 # Every task gains from examples. Where it starts from little, the first one or two bring the most. The antonyms, most of which it gets right from the description alone, can even lose by one or two. The draws differ by several questions: *which* examples you happen to choose matters about as much as whether you give
-# two or four. With 24 questions the standard error of a share is up to .10, so read no more from a single point.
-#
-# Every answer of the first draw is below. Move the shots from 0 to 8 and watch what becomes of the most probable first tokens; then shuffle the labels.
-
-# %% tags=["nbval-ignore-output"]
-view = ShotsView(draws[0], task="capitals", k=0, model_name="SmolLM2-135M, recorded")
-view
-
-# %% [markdown]
-# 1. Capitals, Norway: what is the most probable first token with 0 shots, with 1 and with 8? Where is the right one?
-# 2. Upper case, 8 shots: find a wrong answer. Does it look like the model did not understand the task, or like it could not carry it out?
-# 3. Antonyms: shuffle the labels at 8 shots. What does it say now, and where do the words come from?
-#
-# <details><summary>What to look for</summary>
-#
-# 1. With none, the country itself leads, and Oslo is not among the first. With one, " N" (of "Nederland") leads with .47, and " Oslo" is third with .24; with eight it leads with .95.
-# 2. It writes capitals, but of another word with the same beginning: it has understood that capitals are wanted, but cannot spell this word in tokens that it seldom sees.
-# 3. Mostly the question itself, or "up", which stands among the examples, as a question. It copies.
-#
-# </details>
+# two or four. With 24 questions the standard error of a share is up to .10: do not read a single point more finely.
 #
 # ## 4. Do the examples teach? Shuffled labels as a control
 #
-# An example says several things at once: what the task is, how an answer looks (one word, capital letter, then a new line), and that *this* question has *this* answer. To take away the last alone, give each example the answer of another one (Min and
-# others, 2022). Questions, answers and format are all as before; only the pairing is wrong.
+# An example says several things at once: what the task is, how an answer looks (one word, capital letter, then a new line), and that *this* question has *this* answer. To take away the last alone, give each example the answer of another one. (Min and
+# others, 2022, drew the labels at random; shuffled, they stay the same ones.) Questions, answers and format are all as before; only the pairing is wrong.
 #
 # ### Exercise 1: shuffle the labels
 #
@@ -266,39 +252,47 @@ for task in TASKS:
     print(f"{task.name:28}{a:6.2f}{b:10.2f}{p:13.2f}{q:10.2f}")
 
 # %% tags=["nbval-ignore-output"]
-fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
-for row, task in enumerate(TASKS):
-    shares = [mean(t[task.name, 8, s] for t in table) for s in (False, True)]
-    zero = mean(t[task.name, 0, False] for t in table)
-    ax.plot(shares, [row, row], color=GREY, zorder=1)
-    ax.scatter(shares[0], row, color=BLUE, s=60, label="real labels" if row == 0 else None)
-    ax.scatter(shares[1], row, color=ORANGE, marker="s", s=60, label="shuffled labels" if row == 0 else None)
-    ax.scatter(zero, row, color="black", marker="|", s=160, label="no examples" if row == 0 else None)
-ax.set_yticks(range(4), [task.name for task in TASKS])
-ax.set(xlabel="share right", xlim=(-0.03, 1.03), ylim=(3.5, -0.5))
-ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-plt.show()
+plot_shares((False, BLUE, "o-"), (True, ORANGE, "s--"))
 
 # %% [markdown]
-# *Figure: for each task the share of right answers at 8 shots with real labels (blue dots) and with shuffled ones (orange squares), and without examples (black strokes).*
+# *Figure: the panels of section 3, and in orange the same with shuffled labels. (A single example has no other to swap with: it gets the answer of one that is not shown.)*
 #
 # For the **capitals** wrong labels cost little: *Japan => Rome* still says that a country is followed by a capital, and which capital belongs to Norway the weights know. Here the examples do not teach, they *point out* what is wanted (Min and others found this on
-# many tasks). For the **antonyms** they cost nearly everything, far below what no examples at all achieve: what stands on the right are ordinary words, and only the pairing can say that opposites are meant. **Upper case** and **plural** lie between: that capital letters or a plural are wanted shows in the
+# many tasks). For the **antonyms** they cost nearly everything, far below what no examples at all achieve: the description still asks for the opposite, but the wrong pairs outweigh it. **Upper case** and **plural** lie between: that capital letters or a plural are wanted shows in the
 # answers alone, but not that it is the same word. The probability of the right answer falls by a larger factor than the share: even where the answer survives, the model has become less sure.
 #
-# So "does it learn from the labels?" has no single answer: it depends on how much of the task can be read from anything else. (With one shot, wrong capitals come out ahead in the picture of section 3. That is three examples, too few to conclude anything.)
+# So "does it learn from the labels?" has no single answer: it depends on how much of the task can be read from anything else, and on the model; larger ones follow wrong labels more (Wei and others, 2023). (With one shot, wrong capitals come out ahead. That is three examples, too few to conclude anything.)
+#
+# Every answer of the first draw is below. Move the shots from 0 to 8 and watch what becomes of the most probable first tokens; then shuffle the labels.
+
+# %% tags=["nbval-ignore-output"]
+view = ShotsView(draws[0], task="capitals", k=0, model_name="SmolLM2-135M, recorded")
+view
+
+# %% [markdown]
+# 1. Capitals, Norway: what is the most probable first token with 0 shots, with 1 and with 8? Where is the right one?
+# 2. Upper case, 8 shots: find a wrong answer. Does it miss what is wanted, or only fail to do it?
+# 3. Antonyms: shuffle the labels at 8 shots. What does it say now, and where do the words come from?
+#
+# <details><summary>What to look for</summary>
+#
+# 1. With none, the country itself leads, and Oslo is not among the first. With one, " N" (of "Nederland") leads with 47 %, and " Oslo" is third with 24 %; with eight it leads with 95 %.
+# 2. It writes capital letters, but of another word with the same beginning, CANADAS for castle: that capitals are wanted has come across; spelling this word in tokens that it seldom sees has not worked.
+# 3. Mostly the question itself, or "up", which stands among the examples, as a question. It copies.
+#
+# </details>
 #
 # ## 5. How much of a zero is format?
 #
 # Zero-shot accuracy was 0 for two tasks. Does the model not know, or does it not answer in our format? Two measurements. First, not whether the answer *is* the right one but whether it *contains* it. Second, the same request as a **chat**, which is the format that
 # this model was tuned on.
 #
-# **Before you run:** it answered "Norway =>" with "Norway". What does it say when asked politely, as in a chat?
+# **Before you run:** it answered "Chile =>" with "Chile". What does it say when the same is asked as a chat?
 
 # %%
-polite = f"{CAPITALS.description}\nChile"
-ids = tokenizer.chat([{"role": "user", "content": polite}], add_generation_prompt=True)
-written = greedy(model, ids, max_new_tokens=12, eos_id=tokenizer.eos_id)
+message = f"{CAPITALS.description}\nChile"
+ids = tokenizer.chat([{"role": "user", "content": message}], add_generation_prompt=True)
+written = greedy(model, ids, max_new_tokens=16, eos_id=tokenizer.eos_id)
 print(tokenizer.decode(written.tokens(), skip_special=True))
 
 
@@ -307,7 +301,7 @@ def contains(text, answer):
     return f" {answer} " in " " + "".join(c if c.isalnum() else " " for c in text) + " "
 
 
-print("recorded chats:")
+print("recorded chats, cut after 16 tokens:")
 for name, query, said in recorded["chat"]:
     if query in ("monkey", "flower", "mouse", "fox", "Norway", "Chile", "young", "yes"):
         print(f"  {name:11} {query:7} {said}")
@@ -350,14 +344,14 @@ plt.show()
 # %% [markdown]
 # *Figure: five bars a task: zero-shot in the plain prompt and as a chat, each counted exactly and by whether the answer occurs; and, in blue, 8 shots. Where a bar is missing, none was right.*
 #
-# For the antonyms, hardly anything but the format was missing: as a chat it answers in whole sentences, so none is right to the letter, and yet nearly all contain the right word. Eight examples add little to that but the habit of answering in one word. For the plural
-# that accounts for about half. For the capitals the chat names a few (Chile's) and otherwise mostly describes the country, and for upper case the word mostly comes back as it was or with one capital: there the examples bring out what the description does not, in either format.
+# For the antonyms, hardly anything but the format was missing: as a chat it answers in whole sentences, so none is right to the letter, and yet nearly all contain the right word. Eight examples add little to that but the habit of answering in one word. Of the plurals
+# about half stand in such a sentence. Of the capitals the chat names a quarter, and otherwise mostly describes the country; in upper case the word mostly comes back as it was or with one capital. There the examples bring out what the description does not, in either format.
 #
 # A zero says how *this question in this format* was answered. It does not say that the model does not know. Nor does "contains" say that it does: a longer text has more chances, and the one about "yes" contains "no" by accident.
 #
 # ## 6. What a shot costs, and the window
 #
-# Examples are paid for in tokens, at every question anew: they take room in the context window, time to read them, and memory for their keys and values.
+# Examples are paid for in tokens: they take room in the context window, memory for their keys and values, and time to read them, at every question anew unless the cache of what all prompts begin with is kept, as `ask` does.
 
 # %%
 costs = {}
@@ -382,8 +376,8 @@ plt.show()
 # %% [markdown]
 # *Figure: tokens of a prompt against its shots. Words in capitals are rare, and cut into more tokens than common ones; plural and antonyms lie on each other.*
 #
-# **Reading $k$ examples of $c$ tokens costs** $2 N c k$ multiplications and additions for the model's $N$ weights, and for attention a multiple of $(ck)^2$ on top; and each later token attends to all of them. What is the use of a larger window, then? It holds more examples or longer
-# ones: with a page of text in each, 8,192 tokens are full after a dozen.
+# **Reading $k$ examples of $c$ tokens costs** $2 N c k$ multiplications and additions for the model's $N$ weights, and for attention a multiple of $(ck)^2$ on top; and each later token attends to all of them. A thousand short examples fit here; with a page of text in each (some 600 tokens), 8,192 tokens
+# are full after a dozen.
 #
 # ### Exercise 2: how many fit?
 
@@ -443,7 +437,7 @@ plt.show()
 # %% [markdown]
 # ## 7. A transformer that learns to learn
 #
-# SmolLM2 learned to use examples by the way, from text. Now we train a model for nothing else (Garg and others, 2022). Every row of a batch is a **linear function of its own**, $y = w \cdot x$: $w$ is drawn from $N(0, \tfrac12 I)$, each $x$ from $N(0, I)$, so that $y$ has variance 1. The model reads
+# SmolLM2 learned to use examples by the way, from text. Now we train a model for nothing else (Garg and others, 2022). Every row of a batch is a **linear function of its own**, $y = w \cdot x$: $w$ is drawn from $N(0, \tfrac12 I)$, each $x$, of two numbers, from $N(0, I)$, so that $y$ has variance 1. The model reads
 #
 # $$x_1,\; y_1,\; x_2,\; y_2,\; \dots,\; x_n$$
 #
@@ -505,7 +499,7 @@ plt.show()
 #
 # ### What would the perfect learner do?
 #
-# Here the exact answer is known. With $w$ from $N(0, \tfrac12 I)$ and $y = w \cdot x + \text{noise}$ with standard deviation $\sigma$, the posterior mean of $w$ after the examples $X$ (a row each) and $y$ is **ridge regression**,
+# Here the exact answer is known. With $w$ from $N(0, \tfrac12 I)$ and $y = w \cdot x + \text{noise}$ with standard deviation $\sigma$, the average $w$ given the examples $X$ (a row each) and $y$, its posterior mean, is **ridge regression**,
 #
 # $$\hat w = (X^\top X + \lambda I)^{-1} X^\top y, \qquad \lambda = \sigma^2 / \tfrac12,$$
 #
@@ -538,7 +532,8 @@ check.ridge_prediction.solution()
 
 # %%
 test = tasks.draw(400, 40, lab.generator(2))
-error_live = squared_errors(learner, test).mean(0)
+errors = squared_errors(learner, test)  # (400 rows, 40)
+error_live = errors.mean(0)
 exact = squared_errors(ridge, test).mean(0)
 for i in (0, 1, 2):
     print(f"least squares after {i} examples: {exact[i]:.4f}")
@@ -548,6 +543,7 @@ print(
 )
 trained = recorded["regression"]
 shown_after = (0, 1, 2, 3, 5, 9)
+print("of that error one row of 400 alone makes more than a third:", bool(errors[:, 9].max() / 400 > error_live[9] / 3))
 print("\nrecorded, 2,000 steps: error after     0     1     2     3     5     9 examples")
 lines = {"least squares": recorded["least_squares"]} | {f"seed {r['seed']}": r["error"] for r in trained}
 for name, error in lines.items():
@@ -570,7 +566,7 @@ ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# *Figure: the squared error against the number of examples, logarithmic. Green, least squares, which leaves the picture downwards at 2 examples; blue, three recorded models; orange, the live one; the dotted line is .05.*
+# *Figure: the squared error against the number of examples, logarithmic. Green, least squares, which leaves the picture downwards at 2 examples; blue, three recorded models; orange, the live one; the dotted line is .05. The bumps, at 8 for the recorded and at 9 for the live model, come from a single row each, with an extreme $y$: a mean of squares feels that.*
 #
 # Without an example all predict about 0. One example is one equation for two unknowns, and half of the variance is left, to least squares and to the recorded models nearly alike. After two, least squares is exact, and the models have a tenth left; from then on they close in, and by five examples each is at .01 or .02, well below .05. It has learned *a* procedure that comes near the exact one, not the exact one itself: more
 # training brings it nearer (compare the live model, which has had a quarter). And it was never told what a linear function is.
@@ -623,13 +619,15 @@ plt.show()
 
 # %%
 with_places = InContextModel(2, examples=10, positions="learned", seed=0)
+print("vectors of position, learned:", len(with_places.decoder.embed_positions.weight), "= two for each example")
+print("vectors of position, rotary: ", learner.decoder.embed_positions)
 try:
     with_places(test.x[:1, :11], test.y[:1, :11])
 except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# **Rotary positions**, or none at all, can be computed for any place; nothing stops us from giving 40 examples to a model that was trained with 10.
+# **Rotary positions** have no table: they are computed, for any place. So `learner` was made with `examples=40`, and nothing stops us from giving it 40 though it was trained with 10.
 #
 # **Before you run:** more examples are more information, and least squares would never mind. What will the error do beyond ten?
 
@@ -654,8 +652,10 @@ def sliding(model, x, y, window):
 
 
 slid = squared_errors(lambda x, y: sliding(learner, x.to(lab.device), y.to(lab.device), 10), test).mean(0)
-print("the live model, the last 9 examples only:")
-print("its error after 39 is less than 1.5 times that after 9:", bool(slid[39] < 1.5 * slid[9]))
+few, many = slice(5, 10), slice(30, 40)
+print("the live model, error after 30 to 39 examples against that after 5 to 9")
+print("all in view, more than twice:        ", bool(error_live[many].mean() > 2 * error_live[few].mean()))
+print("the last nine, less than 1.5 times:  ", bool(slid[many].mean() < 1.5 * slid[few].mean()))
 
 # %% tags=["nbval-ignore-output"]
 fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
@@ -740,6 +740,7 @@ plt.show()
 # - Brown and others, *Language Models are Few-Shot Learners*, 2020: zero, one and few shots with GPT-3.
 # - Min and others, *Rethinking the Role of Demonstrations: What Makes In-Context Learning Work?*, 2022: the control with wrong labels.
 # - Garg, Tsipras, Liang and Valiant, *What Can Transformers Learn In-Context? A Case Study of Simple Function Classes*, 2022: regression in context.
+# - Wei and others, *Larger Language Models Do In-Context Learning Differently*, 2023: who follows wrong labels.
 # - Akyürek and others, *What Learning Algorithm Is In-Context Learning?*, 2023; von Oswald and others, *Transformers Learn In-Context by Gradient Descent*, 2023: what the layers may be computing.
 # - Zhao and others, *Calibrate Before Use*, 2021: how much the choice and the order of the examples matter.
 #
