@@ -2,6 +2,7 @@
 
 `chromium_page`            a fresh page that fails the test on any JavaScript error or dialog
 `saved_page(view)`         the view's saved page, opened without a kernel
+`still_page(view)`         the same with a clock that is moved by hand
 `lab_notebook(cells)`      a notebook with these cells, run from top to bottom in JupyterLab
 """
 
@@ -25,6 +26,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
+pytest.register_assert_rewrite("tests.browser.hands")
+from tests.browser import hands  # noqa: E402
 from tools.chromium import FLAGS, find_chromium  # noqa: E402
 
 
@@ -50,6 +53,7 @@ def _watched(page: sync_api.Page) -> list[str]:
 @pytest.fixture
 def chromium_page(chromium) -> Iterator[sync_api.Page]:
     context = chromium.new_context(viewport={"width": 960, "height": 1000})
+    context.set_default_timeout(1000 * hands.PATIENCE)
     page = context.new_page()
     wrong = _watched(page)
     yield page
@@ -67,10 +71,23 @@ def saved_page(chromium_page, tmp_path) -> Callable[..., sync_api.Page]:
         chromium_page.emulate_media(color_scheme=theme)
         chromium_page.set_viewport_size({"width": width, "height": 1000})
         chromium_page.goto(path.as_uri())
-        chromium_page.wait_for_selector("body[data-ready='1']", timeout=20_000)
+        chromium_page.wait_for_selector("body[data-ready='1']")
         return chromium_page
 
     return open_saved
+
+
+@pytest.fixture
+def still_page(chromium_page, saved_page) -> Callable[..., sync_api.Page]:
+    """`still_page(view, ...)`: a saved page whose clock stands still; `page.clock.run_for(ms)` moves it, and draws."""
+
+    def open_still(view, **settings) -> sync_api.Page:
+        chromium_page.clock.install(time=0)
+        page = saved_page(view, **settings)
+        page.clock.pause_at(60_000_000)
+        return page
+
+    return open_still
 
 
 def _free_port() -> int:
@@ -104,9 +121,8 @@ class LabServer:
         options += [f"--ServerApp.root_dir={self.folder}", "--LabApp.expose_app_in_browser=True"]
         command = [sys.executable, "-m", "jupyterlab", *options]
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log, cwd=folder)
-        for _ in range(240):
-            if self.process.poll() is not None:
-                break
+        until = time.monotonic() + hands.PATIENCE
+        while self.process.poll() is None and time.monotonic() < until:
             try:
                 urllib.request.urlopen(f"{self.url}/api", timeout=2).close()
                 return
@@ -156,70 +172,6 @@ def write_notebook(path: Path, cells: list[str]) -> None:
     path.write_text(json.dumps(notebook))
 
 
-RUN = "window.jupyterapp.commands.execute"
-
-
-def run_in_lab(page: sync_api.Page, code: str) -> str:
-    return page.evaluate(
-        """async (code) => {
-            const panel = window.jupyterapp.shell.currentWidget;
-            const future = panel.sessionContext.session.kernel.requestExecute({ code, store_history: false });
-            let text = "";
-            future.onIOPub = (message) => {
-                if (message.header.msg_type === "stream") text += message.content.text;
-                if (message.header.msg_type === "error") text += message.content.traceback.join("\\n");
-            };
-            await future.done;
-            return text.trim();
-        }""",
-        code,
-    )
-
-
-@pytest.fixture
-def in_kernel() -> Callable[[sync_api.Page, str], str]:
-    """`in_kernel(page, code)` runs code in the open notebook's kernel and gives what it printed."""
-    return run_in_lab
-
-
-@pytest.fixture
-def contrasts() -> Callable[[sync_api.Page], list[tuple[float, str]]]:
-    """`contrasts(page)`: each visible text of the view with its contrast (WCAG), lowest first."""
-
-    def measure(page: sync_api.Page) -> list[tuple[float, str]]:
-        return sorted((ratio, text) for ratio, text in page.evaluate(_CONTRASTS))
-
-    return measure
-
-
-_CONTRASTS = """
-() => {
-  const parse = (text) => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
-  const light = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-  };
-  const behind = (element) => {
-    for (let e = element; e; e = e.parentElement) {
-      const c = parse(getComputedStyle(e).backgroundColor);
-      if (c.length === 3 || c[3] === 1) return c;
-    }
-    return [255, 255, 255];
-  };
-  const found = [];
-  for (const element of document.querySelectorAll(".arlab *")) {
-    const own = [...element.childNodes].filter((n) => n.nodeType === 3 && n.textContent.trim());
-    if (element.type === "range" || element.type === "checkbox") continue;
-    const text = element.value || own.map((n) => n.textContent).join("");
-    if (!text || !element.checkVisibility({ visibilityProperty: true }) || element.disabled) continue;
-    const a = light(parse(getComputedStyle(element).color)), b = light(behind(element));
-    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), text.trim().slice(0, 40)]);
-  }
-  return found;
-}
-"""
-
-
 @pytest.fixture
 def lab_notebook(lab_server, chromium_page) -> Iterator[Callable[..., sync_api.Page]]:
     """`lab_notebook(cells, theme="JupyterLab Light")`: the page, once every cell has run without an error."""
@@ -230,11 +182,10 @@ def lab_notebook(lab_server, chromium_page) -> Iterator[Callable[..., sync_api.P
         page = chromium_page
         page.goto(f"{lab_server.url}/doc/tree/{name}")
         page.wait_for_function(
-            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-            timeout=60_000,
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
         )
-        page.evaluate(f"theme => {RUN}('apputils:change-theme', {{ theme }})", theme)
-        ran = page.evaluate(f"async () => {RUN}('notebook:run-all-cells')")
+        hands.set_theme(page, theme)
+        ran = page.evaluate("async () => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         errors = page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
         assert ran is not False and not errors, errors
         return page

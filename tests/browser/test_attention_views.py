@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -13,9 +11,24 @@ from arlab.nn.masks import causal_mask
 from arlab.views.attention_explorer import AttentionExplorer, head_figures
 from arlab.views.attention_workbench import AttentionWorkbench
 from arlab.views.mask_workbench import PRESETS, MaskWorkbench, preset_mask
+from tests.browser.hands import (
+    ATTACK,
+    THEMES,
+    assert_inside,
+    assert_readable,
+    click,
+    enter,
+    eventually,
+    from_kernel,
+    get,
+    in_kernel,
+    press,
+    put,
+    settle,
+    slider,
+)
 
-SCRIPT = "<img src=x onerror=alert(1)>"
-THEMES = ["light", "dark"]
+MAP = "canvas[aria-label^='Attention map']"
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -25,7 +38,7 @@ def generator(seed: int = 0) -> torch.Generator:
 class Letters:
     """A tokenizer of five letters; one of its tokens is an attack."""
 
-    strings = ["a", " b", "c\n", SCRIPT, "e"]
+    strings = ["a", " b", "c\n", ATTACK, "e"]
 
     def encode(self, text: str) -> list[int]:
         return ["abcde".index(letter) for letter in text]
@@ -43,12 +56,6 @@ def small_model() -> DecoderLM:
             if parameter.dim() > 1:
                 parameter.mul_(12)
     return model
-
-
-def press(page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def printed(text: str) -> float:
@@ -83,14 +90,10 @@ def test_explorer_shows_the_recorded_weights(saved_page):
     assert torch.equal(view.maps, maps.stack()[:, 0])
 
     page = saved_page(view)
-    page.locator("input[type=range][data-trait=layer]").focus()
-    press(page, "ArrowRight", "ArrowRight")
-    page.locator("input[type=range][data-trait=head]").focus()
-    press(page, "ArrowRight")
-    page.locator("canvas[aria-label^='Attention map']").focus()
-    press(page, "ArrowUp", "ArrowRight", "ArrowRight")  # from the last query, first key: query 5, key 2
-    state = page.evaluate("['layer', 'head', 'query', 'key'].map(name => arlabModel.get(name))")
-    assert state == [2, 1, 5, 2]
+    press(page, "ArrowRight", "ArrowRight", on=slider("layer"))
+    press(page, "ArrowRight", on=slider("head"))
+    press(page, "ArrowUp", "ArrowRight", "ArrowRight", on=MAP)  # from the last query, first key: query 5, key 2
+    assert get(page, "layer", "head", "query", "key") == [2, 1, 5, 2]
     readout = page.locator("[data-weight]")
     expected = maps[2][0, 1, 5]
     assert float(readout.get_attribute("data-weight")) == pytest.approx(expected[2].item(), abs=1e-5)
@@ -104,8 +107,7 @@ def test_explorer_shows_the_recorded_weights(saved_page):
 def test_explorer_follows_a_text_whose_map_is_the_same(saved_page):
     """One token sees itself, whatever it is: the weights tell of no change, the token does."""
     page = saved_page(AttentionExplorer.from_maps(torch.ones(1, 1), ["old"]))
-    page.evaluate("for (const name of ['tokens', 'key_tokens']) arlabModel.set(name, ['new'])")
-    press(page)
+    put(page, tokens=["new"], key_tokens=["new"])
     assert page.locator(".al-strip:not(.al-plain) button").all_inner_texts()[0].split()[-1] == "new"
     assert page.locator("[data-weight]").inner_text() == "“new” → “new”: 1.000"
 
@@ -125,11 +127,12 @@ def test_explorer_prints_the_figures_of_each_head(saved_page):
 @pytest.mark.parametrize("theme", THEMES)
 def test_explorer_treats_a_token_as_text(saved_page, theme):
     page = saved_page(AttentionExplorer(small_model(), Letters(), "abdea"), theme=theme)
-    assert page.locator(".al-strip .al-token").all_inner_texts()[2] == SCRIPT
+    assert page.locator(".al-strip .al-token").all_inner_texts()[2] == ATTACK
     assert page.locator("img").count() == 0
     assert page.locator("button:has-text('Measure')").is_disabled()
     assert dark(page) == (theme == "dark")
-    page.locator("canvas[aria-label^='Attention map']").hover(position={"x": 100, "y": 80})
+    page.locator(MAP).hover(position={"x": 100, "y": 80})
+    settle(page)
     assert "weight" in page.locator(".al-tip").inner_text()
     assert page.locator("img").count() == 0
 
@@ -139,9 +142,8 @@ def test_explorer_draws_a_rectangular_map(saved_page):
     weights /= weights.sum(-1, keepdim=True)
     french, english = ["le", "chat", "dort"], ["the", "cat", "is", "asleep", "."]
     page = saved_page(AttentionExplorer.from_maps(weights, french, english, query=1))
-    page.locator(".al-strip.al-plain button").nth(2).focus()
-    press(page, "Enter")
-    assert page.evaluate("arlabModel.get('query')") == 2
+    press(page, "Enter", on=page.locator(".al-strip.al-plain button").nth(2))
+    assert get(page, "query") == 2
     first = page.locator(".al-strip:not(.al-plain) button").first.get_attribute("aria-label")
     assert first == f"the: weight {weights[2, 0]:.3f}"
 
@@ -151,7 +153,7 @@ def test_explorer_does_not_move_when_one_points(saved_page):
     height = page.locator(".arlab").bounding_box()["height"]
     for index in range(0, 15, 3):
         page.locator(".al-strip button").nth(index).hover()
-        press(page)
+        settle(page)
         assert page.locator(".arlab").bounding_box()["height"] == height
 
 
@@ -162,15 +164,13 @@ def test_explorer_does_not_move_when_one_points(saved_page):
 @pytest.mark.parametrize("scale", [True, False])
 def test_workbench_equals_attention(saved_page, causal, scale):
     q, k, v = (torch.randn(6, 8, generator=generator(seed)).double() for seed in range(3))
-    view = AttentionWorkbench(q, k, v, [SCRIPT, *"bcdef"])
+    view = AttentionWorkbench(q, k, v, [ATTACK, *"bcdef"])
     page = saved_page(view, theme="dark" if scale else "light")
     for trait, wanted in (("causal", causal), ("scale", scale)):
         if not wanted:
-            page.locator(f"input[type=checkbox][data-trait={trait}]").focus()
-            press(page, "Space")
-    page.locator("[aria-label^='Scores']").focus()
-    press(page, "ArrowUp", "ArrowRight")  # from the last query, first key: query 4, key 1
-    assert page.evaluate("[arlabModel.get('query'), arlabModel.get('key')]") == [4, 1]
+            press(page, "Space", on=f"input[type=checkbox][data-trait={trait}]")
+    press(page, "ArrowUp", "ArrowRight", on="[aria-label^='Scores']")  # from the last query, first key: query 4, key 1
+    assert get(page, "query", "key") == [4, 1]
 
     view.causal, view.scale = causal, scale
     output, weights = attention(q if scale else q * 8**0.5, k, v, causal_mask(6) if causal else None)
@@ -192,10 +192,9 @@ def test_workbench_gradient_dies_when_queries_grow(saved_page):
     scores = (q[5] @ k.T / 8**0.5).double().requires_grad_()
     jacobian = torch.autograd.functional.jacobian(lambda s: s.softmax(-1), scores)
     assert before == pytest.approx(jacobian.norm().item(), abs=1e-6)
-    page.locator("input[type=range][data-trait=stretch]").focus()
     height = page.locator(".arlab").bounding_box()["height"]
-    press(page, "End")
-    assert page.evaluate("arlabModel.get('stretch')") == 30
+    press(page, "End", on=slider("stretch"))
+    assert get(page, "stretch") == 30
     assert float(norm.get_attribute("data-value")) < 1e-3 < before
     assert "Saturated" in page.locator(".al-saturation").inner_text()
     assert page.locator(".arlab").bounding_box()["height"] == height
@@ -217,8 +216,7 @@ def test_workbench_writes_the_sum_of_a_wide_product(saved_page):
 def test_presets_equal_attention(saved_page, preset):
     view = MaskWorkbench(8)
     page = saved_page(view)
-    page.locator(f"[data-preset='{preset}']").focus()
-    press(page, "Enter")
+    press(page, "Enter", on=f"[data-preset='{preset}']")
     view.preset = preset
     mask = preset_mask(preset, 8, **{name: view.sizes[name] for name in ("window", "prefix", "pad_left")})
     assert torch.equal(view.mask, mask)
@@ -234,16 +232,14 @@ def test_a_preset_with_fewer_queries_moves_nothing(saved_page, width):
     panel = page.locator(".al-panel")
     top = panel.bounding_box()["y"]
     for preset in ("cache", "strict", "none"):
-        page.locator(f"[data-preset='{preset}']").click()
-        press(page)
+        click(page.locator(f"[data-preset='{preset}']"))
         assert panel.bounding_box()["y"] == pytest.approx(top, abs=0.5)
 
 
 def test_a_cell_is_unmasked_by_keyboard_and_named(saved_page):
-    page = saved_page(MaskWorkbench(8, tokens=[SCRIPT, *"bcdefgh"]), theme="dark")
-    page.locator("[role=grid]").focus()
-    press(page, "ArrowDown", "ArrowDown", *["ArrowRight"] * 5, "Space")
-    assert page.evaluate("arlabModel.get('preset')") == "custom"
+    page = saved_page(MaskWorkbench(8, tokens=[ATTACK, *"bcdefgh"]), theme="dark")
+    press(page, "ArrowDown", "ArrowDown", *["ArrowRight"] * 5, "Space", on="[role=grid]")
+    assert get(page, "preset") == "custom"
     assert "row 2 sees position 5: the future" in page.locator(".al-remarks").inner_text()
     press(page, "Space", "Home", "ArrowUp", "ArrowUp", "Space")  # mask it again, then the only cell of row 0
     remarks = page.locator(".al-remarks").inner_text()
@@ -261,8 +257,7 @@ def test_the_leak_detector_gives_its_verdict(saved_page, causal):
     verdict = page.locator(".al-verdict")
     assert verdict.get_attribute("data-verdict") == ("clean" if causal else "leak")
     assert "15" in verdict.inner_text()
-    page.locator("canvas[aria-label^='Measured']").focus()
-    press(page, *["ArrowUp"] * 6, "End")
+    press(page, *["ArrowUp"] * 6, "End", on="canvas[aria-label^='Measured']")
     said = page.locator(".al-detector p").first.inner_text()
     assert said.startswith("d logits[0] / d embedding[5]: ")
     assert ("exactly 0" in said) == causal
@@ -270,7 +265,7 @@ def test_the_leak_detector_gives_its_verdict(saved_page, causal):
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("view", ["explorer", "workbench", "mask", "leaks"])
-def test_every_text_can_be_read(saved_page, contrasts, theme, view):
+def test_every_text_can_be_read(saved_page, theme, view):
     draws = torch.randn(3, 6, 8, generator=generator())
     views = {
         "explorer": lambda: AttentionExplorer(small_model(), Letters(), "abdea"),
@@ -278,8 +273,7 @@ def test_every_text_can_be_read(saved_page, contrasts, theme, view):
         "mask": lambda: MaskWorkbench(8, pad_left=2),
         "leaks": lambda: MaskWorkbench(model=small_model(), ids=[0, 1, 2, 3]),
     }
-    ratio, text = contrasts(saved_page(views[view](), theme=theme))[0]
-    assert ratio >= 4.5, f"{text!r} has contrast {ratio:.2f}"
+    assert_readable(saved_page(views[view](), theme=theme), theme)
 
 
 @pytest.mark.parametrize(
@@ -291,12 +285,7 @@ def test_every_text_can_be_read(saved_page, contrasts, theme, view):
     ],
 )
 def test_nothing_sticks_out_at_600_pixels(saved_page, make):
-    page = saved_page(make(), width=632)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    root = page.locator(".arlab").bounding_box()
-    for box in page.locator(".arlab figure, .arlab canvas, .arlab table").all():
-        inner = box.bounding_box()
-        assert inner["x"] >= root["x"] and inner["x"] + inner["width"] <= root["x"] + root["width"]
+    assert_inside(saved_page(make(), width=632), "figure", "canvas", "table")
 
 
 # -- in JupyterLab ----------------------------------------------------------------------------------------------
@@ -322,44 +311,37 @@ draws = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
 ]
 
 
-def test_in_jupyterlab_state_goes_both_ways(lab_notebook, in_kernel):
+def test_in_jupyterlab_state_goes_both_ways(lab_notebook):
     page = lab_notebook(CELLS, theme="JupyterLab Dark")
-    page.wait_for_function("document.querySelectorAll('.arlab').length === 3", timeout=30_000)
+    page.wait_for_function("document.querySelectorAll('.arlab[data-theme=dark]').length === 3")
     assert dark(page)
 
     explorer = page.locator(".arlab").nth(0)
-    explorer.locator("input[type=range][data-trait=layer]").focus()
-    press(page, "ArrowRight")
+    press(page, "ArrowRight", on=explorer.locator(slider("layer")))
     field = explorer.locator("input[aria-label='Text to measure']")
-    field.fill("edcba")
-    press(page, "Enter")
+    enter(field, "edcba")
     page.wait_for_function("document.querySelector('.al-strip .al-token').textContent === 'e'")
-    told = json.loads(in_kernel(page, "import json; print(json.dumps([explorer.layer, explorer.text]))"))
-    assert told == [1, "edcba"]
-    field.fill("xyz")
-    press(page, "Enter")
+    eventually(lambda: from_kernel(page, "[explorer.layer, explorer.text]"), [1, "edcba"])
+    enter(field, "xyz")
     explorer.locator(".al-banner:not([hidden])").wait_for()
     assert "unknown character" in explorer.locator(".al-banner").inner_text()
-    assert in_kernel(page, "print(explorer.text)") == "edcba"
+    assert from_kernel(page, "explorer.text") == "edcba"
     in_kernel(page, "explorer.head = 3")
     page.wait_for_function("document.querySelector('.al-heads tr[aria-current=true]').firstChild.textContent === '3'")
 
     bench = page.locator(".arlab").nth(1)
-    bench.locator("input[type=checkbox][data-trait=causal]").focus()
-    press(page, "Space")
-    bench.locator("[aria-label^='Scores']").focus()
-    press(page, "ArrowUp")
-    code = "print(json.dumps([workbench.causal, workbench.query, workbench.weights[3].tolist()]))"
-    causal, query, weights = json.loads(in_kernel(page, code))
-    assert (causal, query) == (False, 3)
+    press(page, "Space", on=bench.locator("input[type=checkbox][data-trait=causal]"))
+    press(page, "ArrowUp", on=bench.locator("[aria-label^='Scores']"))
+    eventually(lambda: from_kernel(page, "[workbench.causal, workbench.query]"), [False, 3])
+    weights = from_kernel(page, "workbench.weights[3].tolist()")
     assert values(page, "tr:last-child td[data-value]:not(.al-sum)").tolist() == pytest.approx(weights, abs=1e-9)
 
     editor = page.locator(".arlab").nth(2)
-    editor.locator("[role=grid]").focus()
-    press(page, "ArrowRight", "Enter")
-    page.wait_for_timeout(300)  # the page reports its remarks when the hand rests
-    told = json.loads(in_kernel(page, "print(json.dumps([mask.mask[0].tolist(), mask.problems]))"))
-    assert told == [[True, True, False, False, False, False], ["row 0 sees position 1: the future"]]
+    press(page, "ArrowRight", "Enter", on=editor.locator("[role=grid]"))
+    eventually(
+        lambda: from_kernel(page, "[mask.mask[0].tolist(), mask.problems]"),
+        [[True, True, False, False, False, False], ["row 0 sees position 1: the future"]],
+    )
     in_kernel(page, "mask.preset = 'strict'")
     editor.locator("text=row 0 sees nothing").wait_for()
     assert page.locator("img[src=x]").count() == 0

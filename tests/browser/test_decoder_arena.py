@@ -16,8 +16,21 @@ from arlab.decoding.records import Generation
 from arlab.text.tokenizers import BPETokenizer, CharTokenizer
 from arlab.views import DecoderArena
 from arlab.views.arena_row import WAYS
+from tests.browser.hands import (
+    ATTACK,
+    THEMES,
+    assert_readable,
+    click,
+    enter,
+    eventually,
+    from_kernel,
+    get,
+    in_kernel,
+    press,
+    put,
+    settle,
+)
 
-ATTACK = "<img src=x onerror=alert(1)>"
 LOOP = "The cat sat on the mat and looked at the door." + " It was a nice day and the sun was out." * 7
 STORY = (
     "Once there was a small girl in Paris who lived by the river, and every morning she took the boat to the other "
@@ -25,7 +38,6 @@ STORY = (
     "north to look for them, with a dog that did not bark at anyone but the mayor, and came home before the winter."
 )
 OTHER = f"In a kingdom of red clay {ATTACK} it rained once a year, so the children learnt to count by it. Paris!"
-THEMES = ["light", "dark"]
 ROW = ".da-row[data-row='{}'] "
 TOKENIZER = BPETokenizer.train(LOOP + STORY + OTHER, 400)
 Decode = Callable[[list[int]], str]
@@ -63,16 +75,6 @@ def outcomes() -> list[Outcome]:
 def full_arena(**settings) -> DecoderArena:
     settings = {"prompt_text": f"Once upon a time,\n{ATTACK}", "tokenizer": TOKENIZER} | settings
     return DecoderArena(outcomes(), **settings)
-
-
-def settle(page) -> None:
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def press(page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
-    settle(page)
 
 
 def order(page) -> list[str]:
@@ -123,24 +125,20 @@ def test_a_row_folds_to_two_lines_and_unfolds_by_click_and_enter(saved_page):
     assert folded == pytest.approx(40, abs=1)  # two lines of 20 pixels
     about = page.locator(ROW.format("greedy") + ".da-about")
     assert not about.is_visible()
-    text.click()
-    settle(page)
+    click(text)
     assert text.bounding_box()["height"] >= 3 * 20 and about.is_visible()
-    assert page.evaluate("arlabModel.get('unfolded')") == ["greedy"]
+    assert get(page, "unfolded") == ["greedy"]
     button = page.locator(ROW.format("greedy") + ".da-toggle")
     assert button.get_attribute("aria-expanded") == "true"
-    button.focus()
-    press(page, "Enter")
+    press(page, "Enter", on=button)
     assert text.bounding_box()["height"] == folded and button.get_attribute("aria-expanded") == "false"
     press(page, "ArrowDown", "ArrowDown", "ArrowUp", "Enter")
-    assert page.evaluate("arlabModel.get('unfolded')") == ["speculative, n-gram draft"]
+    assert get(page, "unfolded") == ["speculative, n-gram draft"]
     press(page, "Space")
-    assert page.evaluate("arlabModel.get('unfolded')") == []
-    page.get_by_role("button", name="Unfold all").click()
-    settle(page)
+    assert get(page, "unfolded") == []
+    click(page.get_by_role("button", name="Unfold all"))
     assert page.locator(".da-about:visible").count() == 10
-    page.get_by_role("button", name="Fold all").click()
-    settle(page)
+    click(page.get_by_role("button", name="Fold all"))
     assert page.locator(".da-about:visible").count() == 0
 
 
@@ -153,7 +151,7 @@ def test_copying_text_does_not_fold_the_row(saved_page):
     page.mouse.up()
     settle(page)
     assert page.evaluate("String(getSelection())") != ""
-    assert page.evaluate("arlabModel.get('unfolded')") == ["top-p 0.9"]
+    assert get(page, "unfolded") == ["top-p 0.9"]
 
 
 def test_an_unfolded_row_tells_of_the_sample_shown_and_the_pager_turns(saved_page):
@@ -165,14 +163,13 @@ def test_an_unfolded_row_tells_of_the_sample_shown_and_the_pager_turns(saved_pag
     turns = [(None, 0), ("next text", 1), ("next text", 2), ("next text", 0), ("text before", 2)]
     for label, place in turns:
         if label:
-            page.get_by_role("button", name=f"top-p 0.9: {label}").click()
-            settle(page)
+            click(page.get_by_role("button", name=f"top-p 0.9: {label}"))
         assert page.locator(row + ".da-which").inner_text() == f"{place + 1} of 3"
         sample = samples[place]
         assert plain(page.locator(row + ".da-text").evaluate("box => box.textContent")) == sample["text"]
         told = page.locator(row + ".da-about").inner_text()
         assert told.startswith(f"{len(sample['ids'])} tokens, stopped at the limit; log p per token −1.90; 0 of its ")
-    assert page.evaluate("arlabModel.get('unfolded')") == ["top-p 0.9"]  # turning does not fold
+    assert get(page, "unfolded") == ["top-p 0.9"]  # turning does not fold
 
 
 def test_repeated_n_grams_are_those_that_the_measure_counts(saved_page):
@@ -184,7 +181,7 @@ def test_repeated_n_grams_are_those_that_the_measure_counts(saved_page):
         [written("all", [ids or [0] for ids in sequences], tokenizer.decode)], prompt_text="", tokenizer=tokenizer
     )
     page = saved_page(view)
-    page.locator(".da-text").click()
+    click(page.locator(".da-text"))
     some = 0
     for sample in view.rows[0]["samples"]:
         ids, grams = sample["ids"], measures.ngrams(sample["ids"], 4)
@@ -197,15 +194,12 @@ def test_repeated_n_grams_are_those_that_the_measure_counts(saved_page):
         )
         assert underlined == [any(i <= t < i + 4 for i in again) for t in range(len(ids))]
         some += len(again)
-        page.get_by_role("button", name="all: next text").click()
-        settle(page)
+        click(page.get_by_role("button", name="all: next text"))
     assert some > 100
-    page.get_by_label("underline repeated 4-grams").click()
-    settle(page)
+    click(page.get_by_label("underline repeated 4-grams"))
     for _ in sequences:
         assert page.locator(".da-again").count() == 0
-        page.get_by_role("button", name="all: next text").click()
-        settle(page)
+        click(page.get_by_role("button", name="all: next text"))
 
 
 def test_without_a_tokenizer_nothing_is_underlined_and_the_page_says_why(saved_page):
@@ -275,7 +269,7 @@ def test_the_line_is_the_library_s_for_every_pair_of_axes(saved_page):
         line = page.locator(".fr-line").get_attribute("points").split()
         corners = 2 * len({tuple(row[axis] for axis in (x, y)) for row in view.rows if row["name"] in on}) - 1
         assert len(set(line)) <= corners
-    assert page.evaluate("[arlabModel.get('x'), arlabModel.get('y')]") == ["answer", "answer"]
+    assert get(page, "x", "y") == ["answer", "answer"]
 
 
 def test_points_stand_where_their_measures_are(saved_page):
@@ -321,8 +315,7 @@ def overlap(a: list[float], b: list[float]) -> bool:
 def test_names_do_not_overlap(saved_page, width):
     page = saved_page(full_arena(answer="Paris"), width=width)
     for x, y in [("logprob", "diversity"), ("repetition", "distinct"), ("seconds", "logprob"), ("answer", "diversity")]:
-        page.evaluate("([x, y]) => { arlabModel.set('x', x); arlabModel.set('y', y); }", [x, y])
-        settle(page)
+        put(page, x=x, y=y)
         boxes = label_boxes(page)
         plot = page.locator(".fr-plot").bounding_box()
         assert len(boxes) >= 9
@@ -376,8 +369,7 @@ def test_lines_to_names_cross_neither_each_other_nor_a_name(saved_page, width):
             ("seconds", "distinct"),
             ("repetition", "diversity"),
         ]:
-            page.evaluate("([x, y]) => { arlabModel.set('x', x); arlabModel.set('y', y); }", [x, y])
-            settle(page)
+            put(page, x=x, y=y)
             found = page.evaluate(CROSSINGS)
             some += found.pop("leaders")
             assert found == {"crossing": 0, "through": 0, "line": 0}, (x, y, found)
@@ -436,8 +428,7 @@ def test_the_keyboard_links_both_ways(saved_page):
     settle(page)
     assert pointed(page)[0] == ["min-p 0.1"]
     field = page.locator(".fr-field")
-    field.focus()
-    press(page, "ArrowRight")
+    press(page, "ArrowRight", on=field)
     assert pointed(page) == (["ancestral"], ["ancestral"])  # the one farthest left
     chosen = field.get_attribute("aria-activedescendant")
     assert page.locator(f"[id='{chosen}']").get_attribute("aria-label") == "ancestral"
@@ -445,7 +436,7 @@ def test_the_keyboard_links_both_ways(saved_page):
     assert pointed(page)[0] == ["top-p 0.9"]
     press(page, "End", "Enter")
     assert pointed(page)[0] == ["beam 5"]
-    assert page.evaluate("arlabModel.get('unfolded')") == ["beam 5"]
+    assert get(page, "unfolded") == ["beam 5"]
     press(page, "Escape")
     assert pointed(page) == ([], [])
     press(page, "ArrowLeft")
@@ -456,9 +447,8 @@ def test_a_click_on_a_point_unfolds_its_row_and_brings_it_into_sight(saved_page)
     page = saved_page(full_arena())
     row = page.locator(ROW.format("ancestral"))
     assert row.bounding_box()["y"] > 1000  # below the window
-    page.locator("[data-label='ancestral']").click()
-    settle(page)
-    assert page.evaluate("arlabModel.get('unfolded')") == ["ancestral"]
+    click(page.locator("[data-label='ancestral']"))
+    assert get(page, "unfolded") == ["ancestral"]
     assert row.bounding_box()["y"] + 40 < 1000
 
 
@@ -484,15 +474,13 @@ def test_a_saved_page_says_why_it_cannot_run(saved_page):
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", [600, 1000])
-def test_it_can_be_read_in_both_themes(saved_page, contrasts, theme, width):
+def test_it_can_be_read_in_both_themes(saved_page, theme, width):
     view = full_arena(answer="Paris", unfolded=["top-p 0.9", "greedy"])
     page = saved_page(view, theme=theme, width=width)
     page.locator(ROW.format("greedy") + ".da-text").hover()
     settle(page)
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    assert_readable(page, theme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("document.querySelector('.arlab').dataset.theme") == theme
     heads = page.locator(".da-table thead th").evaluate_all(
         "all => all.map(one => { const text = document.createRange(); text.selectNodeContents(one);"
         " const box = text.getBoundingClientRect(); return [box.left, box.right]; })"
@@ -502,7 +490,7 @@ def test_it_can_be_read_in_both_themes(saved_page, contrasts, theme, width):
 
 CELLS = [
     """
-import time
+import os, time
 from functools import partial
 from arlab.decoding import greedy, sample
 from arlab.nn.decoder import DecoderConfig, DecoderLM
@@ -511,11 +499,12 @@ from arlab.views import DecoderArena
 tokenizer = CharTokenizer("to be or not to be: that is the question.")
 size = {"d_model": 16, "layers": 1, "heads": 2}
 model = DecoderLM(DecoderConfig(vocab_size=tokenizer.vocab_size, context_length=99, **size), seed=0)
-state = {"seconds": 0, "fails": False}
+state = {"gate": "", "fails": False}
 def slow(prompt, *, max_new_tokens, generator):
     if state["fails"]:
         raise ValueError("no more <tokens>")
-    time.sleep(state["seconds"])
+    while os.path.exists(state["gate"]):
+        time.sleep(0.01)
     return sample(model, prompt, max_new_tokens=max_new_tokens, generator=generator)
 strategies = {"ancestral": partial(sample, model, n=2), "slow": slow, "greedy": partial(greedy, model)}
 view = DecoderArena.run(strategies, tokenizer, "to be", max_new_tokens=40)
@@ -529,35 +518,41 @@ def texts(page) -> dict[str, str]:
     return dict(page.locator(".da-row").evaluate_all(pairs))
 
 
-def test_in_jupyterlab_the_kernel_runs_and_rows_come_one_by_one(lab_notebook, in_kernel, contrasts):
+def test_in_jupyterlab_the_kernel_runs_and_rows_come_one_by_one(lab_notebook, tmp_path):
     page = lab_notebook(CELLS, theme="JupyterLab Dark")
     seed, run = page.get_by_label("Seed", exact=True), page.get_by_role("button", name="Run", exact=True)
+    told = page.locator(".da-state")
+
+    def all_from(number: int) -> None:
+        eventually(told.inner_text, lambda text: text.startswith(f"All rows are from seed {number}"))
+
     seed.wait_for()
+    all_from(0)
     first = texts(page)
-    assert page.locator(".da-state").inner_text().startswith("All rows are from seed 0")
-    in_kernel(page, "state['seconds'] = 2")
-    seed.fill("7")
-    seed.press("Enter")  # which JupyterLab must not take for its own
+    gate = tmp_path / "closed"  # the slow strategy waits while this file is there
+    gate.touch()
+    in_kernel(page, f"state['gate'] = {str(gate)!r}")
+    enter(seed, "7")  # Enter, which JupyterLab must not take for its own
     page.locator(ROW.format("slow") + ".da-chip:text('running')").wait_for()
     # the first row is here, the second is being made, the third waits
     middle = texts(page)
     assert middle["ancestral"] != first["ancestral"] and middle["slow"] == first["slow"]
     states = page.locator(".da-row").evaluate_all("all => all.map(row => row.dataset.state)")
     assert states == ["", "running", "waiting"]
-    assert page.locator(".da-state").inner_text() == "slow is running, 2 of 3 …"
+    assert told.inner_text() == "slow is running, 2 of 3 …"
     assert run.is_disabled()
-    page.wait_for_function("document.querySelector('.da-state').textContent.startsWith('All rows are from seed 7')")
+    gate.unlink()
+    all_from(7)
     last = texts(page)
     assert last["slow"] != first["slow"] and last["greedy"] == first["greedy"]
-    told = in_kernel(page, "print(view.seed, *[each.texts[0] for each in view.outcomes], sep='|')").split("|")
-    assert told == ["7", *(plain(last[name]) for name in ("ancestral", "slow", "greedy"))]
+    kernel = from_kernel(page, "[view.seed, *[each.texts[0] for each in view.outcomes]]")
+    assert kernel == [7, *(plain(last[name]) for name in ("ancestral", "slow", "greedy"))]
 
-    in_kernel(page, "state['seconds'] = 0")
     page.get_by_role("button", name="Next seed").click()
-    page.wait_for_function("document.querySelector('.da-state').textContent.startsWith('All rows are from seed 8')")
+    all_from(8)
     assert seed.input_value() == "8" and texts(page)["slow"] != last["slow"]
     in_kernel(page, "view.seed = 0")
-    page.wait_for_function("document.querySelector('.da-state').textContent.startsWith('All rows are from seed 0')")
+    all_from(0)
     assert texts(page) == first and seed.input_value() == "0"
 
     in_kernel(page, "state['fails'] = True")
@@ -565,9 +560,8 @@ def test_in_jupyterlab_the_kernel_runs_and_rows_come_one_by_one(lab_notebook, in
     run.click()
     page.locator(".al-banner:visible").wait_for()
     assert page.locator(".al-banner").inner_text() == "slow: no more <tokens>"
-    chips = page.locator(".da-chip").evaluate_all("all => all.map(chip => chip.textContent)")
-    assert chips == ["", "seed 0", "seed 0"]
-    assert page.locator(".da-state").inner_text() == "2 of 3 rows are from an earlier seed."
+    eventually(page.locator(".da-chip").all_text_contents, ["", "seed 0", "seed 0"])
+    assert told.inner_text() == "2 of 3 rows are from an earlier seed."
     seed.fill("one")
     run.click()
     assert "The seed is “one”" in page.locator(".al-banner").inner_text()
@@ -575,20 +569,16 @@ def test_in_jupyterlab_the_kernel_runs_and_rows_come_one_by_one(lab_notebook, in
     in_kernel(page, "state['fails'] = False")
     seed.fill("1")
     run.click()
-    page.wait_for_function("document.querySelector('.da-state').textContent.startsWith('All rows are from seed 1')")
+    all_from(1)
     page.wait_for_selector(".al-banner", state="hidden")
 
     in_kernel(page, "view.sort = 'name'; view.descending = True; view.x = 'seconds'; view.unfolded = ['slow']")
-    page.wait_for_function("document.querySelector('.da-row').dataset.row === 'slow'")
-    assert page.locator("select[data-trait=x]").input_value() == "seconds"
-    assert page.locator(ROW.format("slow") + ".da-about").is_visible()
+    page.locator(ROW.format("slow") + ".da-about").wait_for()
+    assert order(page)[0] == "slow" and page.locator("select[data-trait=x]").input_value() == "seconds"
     page.locator("select[data-trait=y]").select_option("repetition")
-    page.locator(ROW.format("greedy") + ".da-toggle").focus()
-    press(page, "Enter")
-    page.wait_for_timeout(200)
-    assert in_kernel(page, "print(view.y, view.unfolded)") == "repetition ['slow', 'greedy']"
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    press(page, "Enter", on=ROW.format("greedy") + ".da-toggle")
+    eventually(lambda: from_kernel(page, "[view.y, view.unfolded]"), ["repetition", ["slow", "greedy"]])
+    assert_readable(page, "dark")
 
 
 def test_finished_outcomes_in_jupyterlab_say_that_they_cannot_run(lab_notebook):

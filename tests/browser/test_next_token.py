@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 
 import pytest
@@ -13,10 +12,28 @@ from arlab.decoding.filters import MinP, Temperature, TopK, TopP, apply
 from arlab.nn.decoder import DecoderConfig, DecoderLM
 from arlab.text.tokenizers import CharTokenizer
 from arlab.views import NextToken
+from tests.browser.hands import (
+    ATTACK,
+    THEMES,
+    agreed,
+    assert_readable,
+    boxes,
+    click,
+    cut_off,
+    enter,
+    eventually,
+    from_kernel,
+    get,
+    in_kernel,
+    press,
+    put,
+    reported,
+    set_theme,
+    slider,
+)
 
 VOCABULARY = 49_152
-ATTACK = "<img src=x onerror=alert(1)>"
-SLIDER = "input[type=range][data-trait={}]"
+FILTERS = ("temperature", "top_k", "top_p", "min_p")
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +47,6 @@ def explorer() -> NextToken:
     for token, text in zip(top, [" Paris", ATTACK, "\n", "  ", "</script><b>x", "\u202eabc", ""], strict=False):
         strings[token] = text
     return NextToken.from_logits(logits, strings)
-
-
-def press(page, trait: str, key: str, times: int = 1) -> None:
-    page.focus(SLIDER.format(trait))
-    for _ in range(times):
-        page.keyboard.press(key)
-
-
-def settled(page) -> dict:
-    """The figures of the page once it has rested."""
-    page.wait_for_timeout(300)
-    return page.evaluate("arlabModel.get('page_figures')")
 
 
 def close(figures: dict, logits: torch.Tensor, t: float, k: int, p: float, m: float) -> None:
@@ -60,14 +65,9 @@ def close(figures: dict, logits: torch.Tensor, t: float, k: int, p: float, m: fl
         assert probability == pytest.approx(float(q[token]), abs=1e-7)
 
 
-def values(page) -> tuple[float, int, float, float]:
-    t, k, p, m = (page.evaluate(f"arlabModel.get('{name}')") for name in ("temperature", "top_k", "top_p", "min_p"))
-    return float(t), k, float(p), float(m)
-
-
 def test_every_slider_by_keyboard_gives_the_numbers_of_the_filters(explorer, saved_page):
     page = saved_page(explorer)
-    close(settled(page), explorer.logits, 1.0, 0, 1.0, 0.0)
+    close(reported(page), explorer.logits, 1.0, 0, 1.0, 0.0)
     moves = [
         ("temperature", "ArrowLeft", 6),
         ("top_p", "ArrowLeft", 10),
@@ -80,19 +80,17 @@ def test_every_slider_by_keyboard_gives_the_numbers_of_the_filters(explorer, sav
     ]
     seen = []
     for trait, key, times in moves:
-        press(page, trait, key, times)
-        figures = settled(page)
-        seen.append(values(page))
-        close(figures, explorer.logits, *seen[-1])
-    assert seen[0] == (0.7, 0, 1.0, 0.0)
+        press(page, *[key] * times, on=slider(trait))
+        seen.append(get(page, *FILTERS))
+        close(reported(page), explorer.logits, *seen[-1])
+    assert seen[0] == [0.7, 0, 1, 0]
     assert seen[3][1] > 1 and seen[3][2] < 1 and seen[3][3] > 0  # all four at work at once
     assert seen[4][0] == 100 and seen[5][1] == 1 and seen[7][0] == 0
 
 
 def test_rows_show_what_is_kept_and_what_is_cut(explorer, saved_page):
     page = saved_page(explorer)
-    page.evaluate("arlabModel.set('top_k', 5)")
-    settled(page)
+    put(page, top_k=5)
     rows = page.locator(".nt-row:visible")
     assert rows.count() == 18
     assert [rows.nth(i).get_attribute("data-kept") for i in range(7)] == ["1"] * 5 + ["0"] * 2
@@ -120,19 +118,18 @@ def test_tokens_are_text(explorer, saved_page):
     shown = page.locator(".nt-row:visible .nt-token").all_inner_texts()
     assert shown[:7] == ["␣Paris", ATTACK, "⏎", "␣␣", "</script><b>x", "⟨U+202E⟩abc", "⟨empty⟩"]
     assert page.locator(".arlab img, .arlab b b").count() == 0
-    page.locator(".nt-row").nth(1).click()
-    assert page.evaluate("arlabModel.get('chosen')") == int(page.locator(".nt-row").nth(1).get_attribute("data-id"))
+    click(page.locator(".nt-row").nth(1))
+    assert get(page, "chosen") == int(page.locator(".nt-row").nth(1).get_attribute("data-id"))
     assert page.locator(".arlab img").count() == 0
 
 
 def test_a_draw_lands_where_the_cumulative_distribution_says(explorer, saved_page):
     page = saved_page(explorer)
-    page.evaluate("arlabModel.set('top_p', 0.95)")
+    put(page, top_p=0.95)
     us = []
     for _ in range(4):
-        page.get_by_role("button", name="Draw one").click()
-        settled(page)
-        drawn = page.evaluate("arlabModel.get('drawn')")
+        click(page.get_by_role("button", name="Draw one"))
+        drawn = reported(page, "drawn")
         ordered, ids = apply([TopP(0.95)], explorer.logits).double().softmax(-1).sort(descending=True, stable=True)
         edges = ordered.cumsum(0)
         rank = drawn["rank"]
@@ -142,21 +139,18 @@ def test_a_draw_lands_where_the_cumulative_distribution_says(explorer, saved_pag
         us.append(drawn["u"])
     assert len(set(us)) == 4
     # the same number lands elsewhere when the distribution changes, and a seed repeats its draws
-    page.evaluate("arlabModel.set('top_k', 1)")
-    settled(page)
-    assert page.evaluate("arlabModel.get('drawn')") == {**drawn, "rank": 1, "id": int(explorer.logits.argmax())}
+    put(page, top_k=1)
+    assert reported(page, "drawn") == {**drawn, "rank": 1, "id": int(explorer.logits.argmax())}
     again = saved_page(explorer)
-    again.get_by_role("button", name="Draw one").click()
-    settled(again)
-    assert again.evaluate("arlabModel.get('drawn').u") == us[0]
+    click(again.get_by_role("button", name="Draw one"))
+    assert reported(again, "drawn")["u"] == us[0]
 
 
 def test_a_hundred_draws_are_counted(explorer, saved_page):
     page = saved_page(explorer)
-    page.evaluate("arlabModel.set('top_k', 3)")
-    page.get_by_role("button", name="Draw a hundred").click()
-    settled(page)
-    counts = page.evaluate("arlabModel.get('drawn').counts")
+    put(page, top_k=3)
+    click(page.get_by_role("button", name="Draw a hundred"))
+    counts = reported(page, "drawn")["counts"]
     assert sum(counts.values()) == 100 and set(map(int, counts)) <= set(explorer.logits.topk(3).indices.tolist())
     texts = [t for t in page.locator(".nt-row .nt-count").all_inner_texts() if t]
     assert sorted(int(t[1:]) for t in texts) == sorted(counts.values())
@@ -165,43 +159,35 @@ def test_a_hundred_draws_are_counted(explorer, saved_page):
 def test_typing_a_value_and_resetting(explorer, saved_page):
     page = saved_page(explorer)
     field = page.locator(".al-slider[data-trait=top_p] .al-value")
-    field.fill("0.333")
-    field.press("Enter")
-    assert page.evaluate("arlabModel.get('top_p')") == 0.333
-    field.fill("1.5")  # refused, and the value stays
-    field.press("Enter")
-    assert page.evaluate("arlabModel.get('top_p')") == 0.333 and field.get_attribute("aria-invalid") == "true"
+    enter(field, "0.333")
+    assert get(page, "top_p") == 0.333
+    enter(field, "1.5")  # refused, and the value stays
+    assert get(page, "top_p") == 0.333 and field.get_attribute("aria-invalid") == "true"
     page.locator(".al-slider[data-trait=top_p] .al-reset").click()
-    assert page.evaluate("arlabModel.get('top_p')") == 1
-    page.evaluate("arlabModel.set('temperature', 3)")
-    page.locator(SLIDER.format("temperature")).dblclick()
-    assert page.evaluate("arlabModel.get('temperature')") == 1
+    assert get(page, "top_p") == 1
+    put(page, temperature=3)
+    page.locator(slider("temperature")).dblclick()
+    assert get(page, "temperature") == 1
 
 
 def test_nothing_jumps_while_a_slider_moves(explorer, saved_page):
     page = saved_page(explorer)
-    boxes = """() => ['.arlab', '.al-slider', '.nt-row', '.dv-figures b', '.al-canvas-box', '.al-button']
-        .flatMap((name) => [...document.querySelectorAll(name)])
-        .map((e) => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })"""
-    before = page.evaluate(boxes)
-    press(page, "temperature", "ArrowLeft", 8)
-    press(page, "top_p", "ArrowLeft", 30)
-    press(page, "min_p", "End")
-    assert settled(page)["kept"] == 1
-    assert page.evaluate(boxes) == before
+    fixed = (".arlab", ".al-slider", ".nt-row", ".dv-figures b", ".al-canvas-box", ".al-button")
+    before = boxes(page, *fixed)
+    for trait, keys in [("temperature", ["ArrowLeft"] * 8), ("top_p", ["ArrowLeft"] * 30), ("min_p", ["End"])]:
+        press(page, *keys, on=slider(trait))
+        assert boxes(page, *fixed) == before
+    assert reported(page)["kept"] == 1
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_readable_in_both_themes(explorer, saved_page, contrasts, theme):
+@pytest.mark.parametrize("theme", THEMES)
+def test_readable_in_both_themes(explorer, saved_page, theme):
     from PIL import Image
 
     page = saved_page(explorer, theme)
-    page.evaluate("arlabModel.set('top_k', 8)")
-    page.get_by_role("button", name="Draw one").click()
-    settled(page)
-    assert page.evaluate("document.querySelector('.arlab').dataset.theme") == theme
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    put(page, top_k=8)
+    click(page.get_by_role("button", name="Draw one"))
+    assert_readable(page, theme)
     picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("L")
     histogram = picture.histogram()
     light = sum(histogram[160:]) / sum(histogram)
@@ -212,8 +198,7 @@ def test_readable_in_both_themes(explorer, saved_page, contrasts, theme):
 def test_narrow_pages_do_not_overflow(explorer, saved_page):
     page = saved_page(explorer, width=600)
     assert page.evaluate("document.documentElement.scrollWidth") <= 600
-    texts = "[...document.querySelectorAll('.al-button, .dv-figures b')]"
-    assert page.evaluate(f"{texts}.filter((e) => e.scrollWidth > e.clientWidth + 1).length") == 0
+    assert cut_off(page, ".al-button", ".dv-figures b") == []
 
 
 def test_without_a_kernel_what_needs_the_model_says_so(saved_page):
@@ -245,76 +230,57 @@ link = ipywidgets.jslink((slider, "value"), (view, "temperature"))
 """
 
 
-def figures_of(page, in_kernel) -> list:
-    page.wait_for_timeout(400)
-    told = "[view.page_figures, view.figures, view.temperature, view.ids]"
-    return json.loads(in_kernel(page, f"import json; print(json.dumps({told}))"))
-
-
-def test_in_jupyterlab(lab_notebook, in_kernel, contrasts):
+def test_in_jupyterlab(lab_notebook):
     page = lab_notebook([SETUP, "view", "slider"], theme="JupyterLab Dark")
     page.wait_for_selector(".nt-row[data-kept='1']")
-    assert page.evaluate("document.querySelector('.arlab').dataset.theme") == "dark"
 
     # by keyboard in the page; Python reads it, and the numbers agree
-    press(page, "temperature", "ArrowRight", 4)
-    shown, computed, t, ids = figures_of(page, in_kernel)
-    assert t == 0.7 and len(ids) == 3
-    for name, value in computed.items():
-        assert shown[name] == pytest.approx(value, abs=1e-6), name
+    press(page, *["ArrowRight"] * 4, on=slider("temperature"))
+    agreed(page, "[view.temperature, len(view.ids)]", [0.7, 3])
     assert page.locator(".widget-readout").inner_text() == "0.70"  # the linked slider followed
 
     # the other way: the linked slider, then Python
-    page.locator(".widget-slider .noUi-handle").focus()
-    page.keyboard.press("ArrowRight")
-    assert figures_of(page, in_kernel)[2] == pytest.approx(0.75)
+    press(page, "ArrowRight", on=".widget-slider .noUi-handle")
+    agreed(page, "view.temperature", pytest.approx(0.75))
     in_kernel(page, "view.top_k = 2; view.temperature = 1.0")
-    shown, computed, *_ = figures_of(page, in_kernel)
-    assert shown["kept"] == computed["kept"] == 2
+    assert agreed(page, "view.temperature", 1)["kept"] == 2
     assert page.locator("[data-figure=kept]").inner_text() == "2 of 12"
-    assert page.locator(".al-slider[data-trait=top_k] .al-value").input_value() == "2"
+    field = page.locator(".al-slider[data-trait=top_k] .al-value")
+    assert field.input_value() == "2"
 
     # an exact value: Enter is enough, though JupyterLab would keep that key to itself
-    field = page.locator(".al-slider[data-trait=top_k] .al-value")
-    field.fill("3")
-    field.press("Enter")
-    assert figures_of(page, in_kernel)[0]["kept"] == 3
+    enter(field, "3")
+    assert agreed(page, "view.top_k", 3)["kept"] == 3
 
-    # a new prompt, a bad one, append, undo
+    # a new prompt, bad ones, append, undo
     prompt = page.get_by_role("textbox", name="Prompt")
-    prompt.fill("fed ")
-    prompt.press("Enter")
+    enter(prompt, "fed ")
     page.wait_for_function("() => document.querySelector('.nt-given').textContent === 'fed '")
-    encoded = in_kernel(page, "print(*tokenizer.encode('fed '))").split()
-    assert figures_of(page, in_kernel)[3] == [int(i) for i in encoded]
+    ids = from_kernel(page, "tokenizer.encode('fed ')")
+    assert from_kernel(page, "view.ids") == ids
     for bad, says in [("", "prompt is empty"), ("xyz", "'x'"), ("a" * 13, "context_length of 12")]:
-        prompt.fill(bad)
-        prompt.press("Enter")
+        enter(prompt, bad)
         page.wait_for_function("s => document.querySelector('.al-banner').textContent.includes(s)", arg=says)
-    assert len(figures_of(page, in_kernel)[3]) == 4
+    assert from_kernel(page, "view.ids") == ids
     page.locator(".nt-row").first.click()
     token = int(page.locator(".nt-row").first.get_attribute("data-id"))
     page.locator(".nt-append").click()
     page.wait_for_selector(".nt-added")
     page.wait_for_selector(".al-banner", state="hidden")  # the answer comes after the new state
-    assert figures_of(page, in_kernel)[3][4:] == [token]
-    expected = in_kernel(page, "print(model(torch.tensor([view.ids]))[0, -1].argmax().item())")
-    assert page.locator(".nt-row").first.get_attribute("data-id") == expected
+    assert from_kernel(page, "view.ids") == [*ids, token]
+    best = in_kernel(page, "print(model(torch.tensor([view.ids]))[0, -1].argmax().item())")
+    eventually(lambda: page.locator(".nt-row").first.get_attribute("data-id"), best)
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector(".nt-added", state="detached")
-    assert len(figures_of(page, in_kernel)[3]) == 4
+    assert from_kernel(page, "view.ids") == ids
 
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
-    run = "window.jupyterapp.commands.execute"
-    page.evaluate(f"() => {run}('apputils:change-theme', {{ theme: 'JupyterLab Light' }})")
+    assert_readable(page, "dark")
+    set_theme(page, "JupyterLab Light")
     page.wait_for_selector(".arlab[data-theme=light]")
-    page.wait_for_timeout(300)
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    assert_readable(page, "light")
 
 
-def test_running_again_leaves_nothing_behind(lab_notebook, in_kernel):
+def test_running_again_leaves_nothing_behind(lab_notebook):
     """Each run replaces the old view: one root in the page, and no listener of the old one left on the body."""
     cells = [
         "from arlab.views import NextToken\n"
@@ -342,10 +308,11 @@ def test_running_again_leaves_nothing_behind(lab_notebook, in_kernel):
 
     # a draw below the strings that came with the distribution: the table of all tokens is fetched once
     in_kernel(page, "view.top_k = 0; view.temperature = 100.0")
+    seen = [None]
     for start in range(8):
         in_kernel(page, f"view._draw_start = {start}; view._draw_count = 1")
-        page.wait_for_timeout(200)
-        drawn = json.loads(in_kernel(page, "import json; print(json.dumps(view.drawn))"))
+        drawn = eventually(lambda: from_kernel(page, "view.drawn"), lambda new: new.get("u") not in seen)
+        seen.append(drawn["u"])
         if drawn["rank"] > 256:
             break
     assert drawn["rank"] > 256

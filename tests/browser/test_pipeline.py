@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 
 import pytest
@@ -11,9 +10,24 @@ import torch
 
 from arlab.decoding.filters import Temperature, TopK, TopP
 from arlab.views import Pipeline
+from tests.browser.hands import (
+    ATTACK,
+    THEMES,
+    assert_readable,
+    boxes,
+    click,
+    eventually,
+    from_kernel,
+    get,
+    in_kernel,
+    press,
+    put,
+    reported,
+    settle,
+    slider,
+)
 
 VOCABULARY = 49_152
-ATTACK = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +38,6 @@ def pipeline() -> Pipeline:
     strings = [f" token{i}" for i in range(VOCABULARY)]
     strings[int(logits.argmax())] = ATTACK
     return Pipeline.from_logits(logits, strings, temperature=0.8, top_k=12, top_p=0.9)
-
-
-def settled(page) -> list[dict]:
-    page.wait_for_timeout(300)
-    return page.evaluate("arlabModel.get('page_figures').stages")
 
 
 def check(stages: list[dict], logits: torch.Tensor, order, values: dict) -> None:
@@ -53,8 +62,8 @@ def test_every_order_gives_the_filters_numbers(pipeline, saved_page):
     page = saved_page(pipeline)
     values = {"temperature": 0.8, "top_k": 12, "top_p": 0.9}
     for order in itertools.permutations(["temperature", "top_k", "top_p"]):
-        page.evaluate("order => arlabModel.set('order', order)", list(order))
-        check(settled(page), pipeline.logits, order, values)
+        put(page, order=list(order))
+        check(reported(page)["stages"], pipeline.logits, order, values)
         titles = page.locator(".pl-panel h4").all_inner_texts()
         names = {"temperature": "Temperature", "top_k": "Top-k", "top_p": "Top-p"}
         assert titles == ["Model", *[names[name] for name in order], "Draw"]
@@ -63,22 +72,19 @@ def test_every_order_gives_the_filters_numbers(pipeline, saved_page):
 def test_sliders_and_arrows_by_keyboard(pipeline, saved_page):
     page = saved_page(pipeline)
     for trait, key, times in [("temperature", "ArrowRight", 4), ("top_k", "ArrowLeft", 3), ("top_p", "ArrowLeft", 15)]:
-        page.focus(f"input[type=range][data-trait={trait}]")
-        for _ in range(times):
-            page.keyboard.press(key)
+        press(page, *[key] * times, on=slider(trait))
     values = {"temperature": 1.0, "top_k": 9, "top_p": 0.75}
-    assert {name: page.evaluate(f"arlabModel.get('{name}')") for name in values} == values
-    check(settled(page), pipeline.logits, ("temperature", "top_k", "top_p"), values)
-    page.get_by_role("button", name="Move Top-p earlier").focus()
-    page.keyboard.press("Enter")
-    check(settled(page), pipeline.logits, ("temperature", "top_p", "top_k"), values)
+    assert get(page, *values) == list(values.values())
+    check(reported(page)["stages"], pipeline.logits, ("temperature", "top_k", "top_p"), values)
+    press(page, "Enter", on=page.get_by_role("button", name="Move Top-p earlier"))
+    stages = reported(page)["stages"]
+    check(stages, pipeline.logits, ("temperature", "top_p", "top_k"), values)
     left = page.locator(".pl-kept b").all_inner_texts()
-    assert left[-1] == str(settled(page)[-1]["kept"]) and left[0] == "49,152"
+    assert left[-1] == str(stages[-1]["kept"]) and left[0] == "49,152"
     assert "In the order temperature, top-k, top-p" in page.locator(".pl-compare").inner_text()
-    page.get_by_role("button", name="Draw a hundred").click()
-    settled(page)
-    counts = page.evaluate("arlabModel.get('drawn').counts")
-    assert sum(counts.values()) == 100 and len(counts) <= settled(page)[-1]["kept"]
+    click(page.get_by_role("button", name="Draw a hundred"))
+    counts = reported(page, "drawn")["counts"]
+    assert sum(counts.values()) == 100 and len(counts) <= stages[-1]["kept"]
 
 
 def test_tokens_are_text(pipeline, saved_page):
@@ -87,36 +93,31 @@ def test_tokens_are_text(pipeline, saved_page):
     assert page.locator(".arlab img").count() == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_readable_in_both_themes_and_narrow(pipeline, saved_page, contrasts, theme):
+@pytest.mark.parametrize("theme", THEMES)
+def test_readable_in_both_themes_and_narrow(pipeline, saved_page, theme):
     page = saved_page(pipeline, theme)
-    page.get_by_role("button", name="Draw one").click()
-    settled(page)
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    click(page.get_by_role("button", name="Draw one"))
+    assert_readable(page, theme)
     drawn = """() => [...document.querySelectorAll('.pl-panel canvas')].map((c) => {
         const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
         return data.filter((value, i) => i % 4 === 3 && value > 0).length;
     })"""
     assert min(page.evaluate(drawn)) > 500  # every panel has something in it
     page.set_viewport_size({"width": 600, "height": 900})
-    page.wait_for_timeout(200)
+    settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 600
 
 
 def test_nothing_jumps_while_a_slider_moves(pipeline, saved_page):
     page = saved_page(pipeline)
-    boxes = """() => ['.arlab', '.al-slider', '.pl-panel', '.pl-name', '.al-button', '.al-canvas-box']
-        .flatMap((name) => [...document.querySelectorAll(name)])
-        .map((e) => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })"""
-    before = page.evaluate(boxes)
+    fixed = (".arlab", ".al-slider", ".pl-panel", ".pl-name", ".al-button", ".al-canvas-box")
+    before = boxes(page, *fixed)
     for trait, value in [("temperature", 0), ("temperature", 100), ("top_k", 1), ("top_k", 0), ("top_p", 0.01)]:
-        page.evaluate(f"arlabModel.set('{trait}', {value})")
-        settled(page)
-        assert page.evaluate(boxes) == before, (trait, value)
+        put(page, **{trait: value})
+        assert boxes(page, *fixed) == before, (trait, value)
 
 
-def test_in_jupyterlab_state_goes_both_ways(lab_notebook, in_kernel):
+def test_in_jupyterlab_state_goes_both_ways(lab_notebook):
     cells = [
         "from arlab.views import Pipeline\n"
         "view = Pipeline.from_logits([2.0, 1.0, 1.0, 0.5, -1.0], list('abcde'), top_k=3, top_p=0.8)",
@@ -125,14 +126,18 @@ def test_in_jupyterlab_state_goes_both_ways(lab_notebook, in_kernel):
     page = lab_notebook(cells)
     page.wait_for_function("() => document.querySelectorAll('.pl-kept b')[4]?.textContent")
     page.get_by_role("button", name="Move Top-k later").click()
-    page.focus("input[type=range][data-trait=temperature]")
-    page.keyboard.press("ArrowLeft")
-    page.wait_for_timeout(400)
-    code = "import json; print(json.dumps([view.order, view.temperature, view.stages(), view.page_figures['stages']]))"
-    order, t, computed, shown = json.loads(in_kernel(page, code))
-    assert order == ["temperature", "top_p", "top_k"] and t == 0.95
-    for a, b in zip(computed, shown, strict=True):
-        assert a["kept"] == b["kept"] and a["mass"] == pytest.approx(b["mass"], abs=1e-6)
-        assert a["entropy_bits"] == pytest.approx(b["entropy_bits"], abs=1e-5)
+    press(page, "ArrowLeft", on=slider("temperature"))
+
+    def here() -> list:
+        """Order, temperature, and whether the page has reported for every stage what the library computes."""
+        stages = "view.stages(), view.page_figures.get('stages', [])"
+        order, t, ours, theirs = from_kernel(page, f"[view.order, view.temperature, {stages}]")
+        same = [
+            [stage[name] for stage in theirs] == pytest.approx([stage[name] for stage in ours], abs=within)
+            for name, within in [("kept", 0), ("mass", 1e-6), ("entropy_bits", 1e-5)]
+        ]
+        return [order, t, *same]
+
+    eventually(here, [["temperature", "top_p", "top_k"], 0.95, True, True, True])
     in_kernel(page, "view.order = ['top_p', 'top_k', 'temperature']")
     page.wait_for_function("() => document.querySelectorAll('.pl-panel h4')[1].textContent === 'Top-p'")

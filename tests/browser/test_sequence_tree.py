@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
@@ -10,9 +9,19 @@ import torch
 
 from arlab.views import SequenceTree
 from arlab.worlds import TreeLM, beam_trap
-
-ATTACK = "<img src=x onerror=alert(1)>"
-THEMES = ["light", "dark"]
+from tests.browser.hands import (
+    ATTACK,
+    THEMES,
+    assert_readable,
+    click,
+    eventually,
+    from_kernel,
+    get,
+    in_kernel,
+    press,
+    put,
+    settle,
+)
 
 
 def text_world() -> TreeLM:
@@ -24,16 +33,6 @@ def text_world() -> TreeLM:
     }
     names = ["The", "A", "program", ATTACK, "<end>"]
     return TreeLM(table, max_length=4, eos_id=4, names=names, default=[0, 0.1, 0.1, 0.3, 0.5])
-
-
-def press(page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def path(page) -> list[int]:
-    return page.evaluate("arlabModel.get('path')")
 
 
 def drawn(page) -> int:
@@ -66,7 +65,7 @@ def test_a_walk_by_keyboard_builds_product_and_sum(saved_page):
         ("ArrowRight", [0, 0, 0]),  # nothing comes after the end
     ]:
         press(page, key)
-        assert path(page) == expected, key
+        assert get(page, "path") == expected, key
         sums = [world.logprob(expected[: t + 1]) for t in range(len(expected))]
         walked = chain(page)
         assert [log for _, log in walked] == pytest.approx(sums, abs=1e-12)
@@ -102,17 +101,14 @@ def test_a_sequence_is_chosen_in_the_list_by_keyboard_and_by_mouse(saved_page):
     world = beam_trap()
     page = saved_page(SequenceTree(world))
     assert not page.locator(".st-list").is_visible()
-    page.get_by_label("list all sequences").focus()
-    press(page, "Space")
-    page.locator(".st-list").focus()
+    press(page, "Space", on=page.get_by_label("list all sequences"))
     ranked = [list(ids) for ids, _ in world.enumerate()]
-    press(page, "ArrowDown")
-    assert path(page) == ranked[0]
+    press(page, "ArrowDown", on=".st-list")
+    assert get(page, "path") == ranked[0]
     press(page, "ArrowDown", "ArrowDown", "ArrowUp")
-    assert path(page) == ranked[1]
-    page.locator(".st-list tbody tr").nth(5).click()
-    press(page)
-    assert path(page) == ranked[5]
+    assert get(page, "path") == ranked[1]
+    click(page.locator(".st-list tbody tr").nth(5))
+    assert get(page, "path") == ranked[5]
     assert page.locator(".st-list tr[aria-current=true]").count() == 1
 
 
@@ -124,14 +120,13 @@ def test_folded_bars_share_out_probability_one(saved_page):
     height = page.locator(".arlab").bounding_box()["height"]
     for keys, nodes in [([], 5), (["ArrowRight"], 9), (["ArrowRight"], 13), (["ArrowRight"], 17)]:
         press(page, *keys)
-        assert drawn(page) == nodes, path(page)
+        assert drawn(page) == nodes, get(page, "path")
         shown = page.locator(".st-mass").evaluate_all("all => all.map(text => Number(text.textContent))")
         assert len(shown) == 1 + 3 * (nodes - 1) // 4
         assert sum(shown) == pytest.approx(1, abs=0.005)  # printed with three digits
         assert page.locator(".st-tree").evaluate("tree => tree === document.activeElement")
         assert page.locator(".arlab").bounding_box()["height"] == pytest.approx(height, abs=1)
-    page.get_by_label("fold other branches").click()
-    press(page)
+    click(page.get_by_label("fold other branches"))
     assert drawn(page) == 1 + 4 + 12 + 36 + 108
 
 
@@ -169,16 +164,13 @@ def test_an_end_symbol_ends_a_sequence_and_the_text_says_what_that_means(saved_p
     assert "The text “The program” and nothing more has 0.33 · 0.5 = 0.165" in story.inner_text()
     end = page.locator(".st-node.st-end[data-mark=next]")
     assert end.inner_text() == "<end>"
-    end.click()
-    press(page)
-    assert path(page) == [0, 2, 4]
+    click(end)
+    assert get(page, "path") == [0, 2, 4]
     assert "It ended by itself, with the end symbol." in story.inner_text()
     assert page.get_by_role("button", name="Most probable next").is_disabled()
-    page.evaluate("arlabModel.set('path', [1])")
-    press(page)
+    put(page, path=[1])
     assert "“A” and nothing more has probability 0: it cannot end here." in story.inner_text()
-    page.evaluate("arlabModel.set('path', [0, 2, 2, 2])")
-    press(page)
+    put(page, path=[0, 2, 2, 2])
     assert "It was cut after 4 tokens, without an end symbol." in story.inner_text()
 
 
@@ -187,27 +179,23 @@ def test_buttons_walk_too(saved_page):
     start, back = (page.get_by_role("button", name=name, exact=True) for name in ("Start", "← Back"))
     forward = page.get_by_role("button", name="Most probable next")
     assert start.is_disabled() and back.is_disabled()
-    forward.click()
-    forward.click()
-    back.click()
-    press(page)
-    assert path(page) == [0]
-    start.click()
-    press(page)
-    assert path(page) == []
+    for button in (forward, forward, back):
+        click(button)
+    assert get(page, "path") == [0]
+    click(start)
+    assert get(page, "path") == []
 
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", [600, 960])
-def test_it_can_be_read_in_both_themes_and_widths(saved_page, contrasts, theme, width):
+def test_it_can_be_read_in_both_themes_and_widths(saved_page, theme, width):
     page = saved_page(SequenceTree(text_world(), [0, 3], show_list=True, fold=True), theme=theme, width=width)
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    assert_readable(page, theme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("document.querySelector('.arlab').dataset.theme") == theme
     assert page.locator("img").count() == 0
     assert page.locator(".st-list td", has_text=ATTACK).count() > 0
     page.locator(".st-node[data-mark=here]").hover()
+    settle(page)
     assert page.locator(".al-tip").inner_text().startswith(f"p({ATTACK} | The) = 0.05")
     assert page.locator("img").count() == 0
 
@@ -218,16 +206,12 @@ CELLS = [
 ]
 
 
-def test_in_jupyterlab_state_goes_both_ways(lab_notebook, in_kernel, contrasts):
+def test_in_jupyterlab_state_goes_both_ways(lab_notebook):
     page = lab_notebook(CELLS, theme="JupyterLab Dark")
     page.locator(".st-node").first.wait_for()
-    page.locator(".st-tree").focus()
-    press(page, "ArrowRight", "ArrowDown")
-    page.wait_for_timeout(200)
-    told = json.loads(in_kernel(page, "import json; print(json.dumps([view.path, view.probability]))"))
-    assert told == [[1], 0.45]
+    press(page, "ArrowRight", "ArrowDown", on=".st-tree")
+    eventually(lambda: from_kernel(page, "[view.path, view.probability]"), [[1], 0.45])
     in_kernel(page, "view.path = [0, 0]; view.show_list = True")
-    page.locator(".st-list tr.st-begins").wait_for()
-    assert page.locator(".st-line").first.inner_text() == "p(A A) = 0.55 · 0.34 = 0.187"
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    page.locator(".st-list tr.st-begins").first.wait_for()
+    eventually(page.locator(".st-line").first.inner_text, "p(A A) = 0.55 · 0.34 = 0.187")
+    assert_readable(page, "dark")

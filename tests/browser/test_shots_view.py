@@ -8,8 +8,24 @@ import torch
 from arlab.decoding.shots import ShotResult
 from arlab.text.shots import ANTONYMS, CAPITALS, PLURAL, ShotTask, draw_examples, write_prompt
 from arlab.views.shots_view import ShotsView
+from tests.browser.hands import (
+    ATTACK,
+    THEMES,
+    assert_inside,
+    assert_paints_in_time,
+    assert_readable,
+    boxes,
+    click,
+    eventually,
+    from_kernel,
+    get,
+    in_kernel,
+    press,
+    put,
+    settle,
+    slider,
+)
 
-ATTACK = "<img src=x onerror=alert(1)>"
 TASKS = (PLURAL, CAPITALS, ANTONYMS)
 KS = (0, 1, 2, 4, 8)
 
@@ -30,19 +46,6 @@ def view_of(tasks=TASKS, **settings) -> ShotsView:
     return ShotsView(results, model_name="a model", **settings)
 
 
-def settle(page) -> None:
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def put(page, **traits) -> None:
-    page.evaluate("traits => { for (const name in traits) arlabModel.set(name, traits[name]); }", traits)
-    settle(page)
-
-
-def get(page, *names: str) -> list:
-    return page.evaluate("names => names.map((name) => arlabModel.get(name))", names)
-
-
 def prompt_shown(page) -> str:
     """The pieces of the prompt as they can be read, the model's answer and the numbers left out."""
     return page.locator(".sh-words").evaluate_all(
@@ -51,8 +54,8 @@ def prompt_shown(page) -> str:
     )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_prompt_the_answer_and_the_first_tokens_are_those_of_the_result(saved_page, contrasts, theme):
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_prompt_the_answer_and_the_first_tokens_are_those_of_the_result(saved_page, theme):
     view = view_of()
     page = saved_page(view, theme)
     assert page.locator("h3").inner_text() == "Shots: a model"
@@ -81,16 +84,14 @@ def test_the_prompt_the_answer_and_the_first_tokens_are_those_of_the_result(save
             assert signs == ["✓" if one.answer.startswith(t.strip()) and t.strip() else "" for t, _ in one.top]
             wide = page.locator(".sh-bar").evaluate_all("all => all.map((one) => one.style.width)")
             assert wide[:3] == ["50%", "25%", "6.25%"]
-    low, text = contrasts(page)[0]
-    assert low >= 4.5, (low, text)
+    assert_readable(page, theme)
 
 
 def test_a_miss_of_form_and_a_miss_without_examples_are_told(saved_page):
     page = saved_page(view_of(k=0))
     hint = page.locator(".sh-hint")
     assert hint.inner_text() == "The right word is in it, but not in the form that counts."
-    page.get_by_label("shuffle the examples").click()
-    settle(page)
+    click(page.get_by_label("shuffle the examples"))
     assert hint.inner_text() == "Without an example there is no label to shuffle."
     put(page, k=8)
     assert hint.inner_text() == ""
@@ -105,9 +106,8 @@ def test_the_questions_show_what_is_right_and_are_chosen_by_hand_and_by_keys(sav
     assert page.locator(".sh-score").inner_text() == "7 of 12 right"
     put(page, shuffled=True)
     assert [text[0] for text in chips.all_inner_texts()] == ["✓"] * 3 + ["✗"] * 9
-    chips.nth(5).click()
-    settle(page)
-    assert get(page, "query") == [PLURAL.queries[5][0]]
+    click(chips.nth(5))
+    assert get(page, "query") == PLURAL.queries[5][0]
     for key, place in (
         ("ArrowRight", 6),
         ("ArrowUp", 5),
@@ -116,9 +116,8 @@ def test_the_questions_show_what_is_right_and_are_chosen_by_hand_and_by_keys(sav
         ("ArrowDown", 0),
         ("End", 11),
     ):
-        page.keyboard.press(key)
-        settle(page)
-        assert get(page, "query") == [PLURAL.queries[place][0]], key
+        press(page, key)
+        assert get(page, "query") == PLURAL.queries[place][0], key
         assert page.evaluate("document.activeElement.getAttribute('aria-checked')") == "true"
     assert page.locator("[role=radio][tabindex='0']").count() == 1
 
@@ -126,17 +125,13 @@ def test_the_questions_show_what_is_right_and_are_chosen_by_hand_and_by_keys(sav
 def test_the_slider_the_switch_and_the_task_move_everything(saved_page):
     view = view_of()
     page = saved_page(view)
-    slider = page.locator("input[type=range][data-trait=k]")
-    slider.focus()
     for key, k in (("Home", 0), ("ArrowRight", 1), ("ArrowRight", 2), ("End", 8), ("ArrowLeft", 4)):
-        page.keyboard.press(key)
-        settle(page)
-        assert get(page, "k") == [k]
+        press(page, key, on=slider("k"))
+        assert get(page, "k") == k
         assert page.locator("[data-piece=example]").count() == k
         assert page.locator(".sh-now").text_content() == str(k)
-    page.get_by_label("shuffle the examples").press("Space")
-    settle(page)
-    assert get(page, "shuffled") == [True] and page.locator(".sh-score").inner_text() == "3 of 12 right"
+    press(page, "Space", on=page.get_by_label("shuffle the examples"))
+    assert get(page, "shuffled") is True and page.locator(".sh-score").inner_text() == "3 of 12 right"
     page.locator("select[data-trait=task]").select_option("antonyms")
     settle(page)
     assert get(page, "task", "k", "shuffled", "query") == ["antonyms", 4, True, ANTONYMS.queries[0][0]]
@@ -158,8 +153,7 @@ def test_points_stand_where_the_shares_are_and_choose(saved_page):
         at = height[0.0] + right / of * (height[1.0] - height[0.0])
         assert float(hand.get_attribute("cy")) == pytest.approx(at, abs=0.01)
     assert page.locator(".sh-point").count() == 9
-    page.locator(".sh-point[data-k='2'][data-kind=shuffled] .sh-hand").click()
-    settle(page)
+    click(page.locator(".sh-point[data-k='2'][data-kind=shuffled] .sh-hand"))
     assert get(page, "k", "shuffled") == [2, True]
     assert page.locator(".sh-point[data-on=true]").get_attribute("data-k") == "2"
     assert page.locator(".sh-value").text_content().replace("\xa0", " ") == "8 %"
@@ -176,8 +170,7 @@ def test_the_table_has_every_task_and_chooses(saved_page):
             cell = page.locator(f"tr[data-task='{task.name}'] .sh-cell").nth(KS.index(k))
             shown = [text.replace("\xa0", " ") for text in cell.locator(".sh-share").all_inner_texts() if text]
             assert shown == shares, (task.name, k)
-    page.locator("tr[data-task='capitals'] .sh-cell").nth(1).click()
-    settle(page)
+    click(page.locator("tr[data-task='capitals'] .sh-cell").nth(1))
     assert get(page, "task", "k", "query") == ["capitals", 1, CAPITALS.queries[0][0]]
     assert page.locator(".sh-cell[aria-pressed=true]").count() == 1
     assert page.locator("select[data-trait=task]").input_value() == "capitals"
@@ -210,7 +203,7 @@ def test_nothing_moves_below_the_prompt_while_k_moves_and_nothing_is_cut_off(sav
         assert box[0] >= 0 and box[1] <= inside["width"] + 1 and box[2] >= -1 and box[3] <= inside["height"] + 1
 
 
-def test_in_jupyterlab_the_kernel_and_the_page_agree(lab_notebook, in_kernel):
+def test_in_jupyterlab_the_kernel_and_the_page_agree(lab_notebook):
     code = (
         "import torch\n"
         "from arlab.decoding.shots import ask\n"
@@ -229,11 +222,48 @@ def test_in_jupyterlab_the_kernel_and_the_page_agree(lab_notebook, in_kernel):
     page.wait_for_selector(".sh-prompt")
     page.locator("select[data-trait=task]").select_option("antonyms")
     page.get_by_label("shuffle the examples").click()
-    page.wait_for_timeout(300)
-    assert (
-        in_kernel(page, "print(view.task, view.k, view.shuffled, view.query)")
-        == f"antonyms 2 True {ANTONYMS.queries[0][0]}"
-    )
+    state = "[view.task, view.k, view.shuffled, view.query]"
+    eventually(lambda: from_kernel(page, state), ["antonyms", 2, True, ANTONYMS.queries[0][0]])
     in_kernel(page, "view.task = 'plural'; view.k = 1; view.query = view.queries[1]")
     page.wait_for_function("document.querySelectorAll('[data-piece=example]').length === 1")
-    assert prompt_shown(page) == in_kernel(page, "print(view.result.prompt)")
+    eventually(lambda: prompt_shown(page), from_kernel(page, "view.result.prompt"))
+
+
+def test_a_long_question_and_a_long_name_stay_inside(saved_page):
+    long = ShotTask(
+        "a task with a name of forty characters!!", "Say it.", tuple((f"{'long' * 20}{i}", f"{i}") for i in range(4)), 2
+    )
+    view = ShotsView([asked(long, k, False, i) for k in (0, 1) for i in range(2)], model_name="a model " * 5)
+    for width in (480, 1000):
+        assert_inside(saved_page(view, width=width), ".sh-query", ".sh-select select", ".sh-prompt", ".sh-verdict")
+
+
+@pytest.mark.parametrize("width", [480, 1000])
+def test_nothing_moves_while_the_question_does(saved_page, width):
+    """Bold type would change the widths of the questions, and wrap their lines anew."""
+    page = saved_page(view_of(k=0), width=width)
+    fixed = (".sh-query", ".sh-prompt", ".sh-chart")
+    before = boxes(page, *fixed)
+    for query, _ in PLURAL.queries[:12]:
+        put(page, query=query)
+        assert boxes(page, *fixed) == before, query
+
+
+def test_a_task_without_this_k_is_shown_with_its_largest(saved_page):
+    """As in the kernel: see test_a_task_without_this_k_takes_its_largest."""
+    page = saved_page(ShotsView([asked(PLURAL, 4, False, 0), *(asked(ANTONYMS, k, False, 0) for k in (0, 1))]))
+    page.locator("select[data-trait=task]").select_option("antonyms")
+    settle(page)
+    assert get(page, "task", "k") == ["antonyms", 1] and page.locator("[data-piece=example]").count() == 1
+
+
+def test_how_many_questions_each_point_counts(saved_page):
+    results = [asked(PLURAL, k, False, i) for k, count in ((0, 2), (4, 5)) for i in range(count)]
+    page = saved_page(ShotsView(results))
+    assert page.locator(".sh-worth").inner_text() == "2 to 5 questions each."
+    titles = saved_page(view_of()).locator(".sh-point title").evaluate_all("all => all.map((one) => one.textContent)")
+    assert [title.split(",")[0] for title in titles[:3]] == ["0 examples: 0 of 12 right", "1 example", "2 examples"]
+
+
+def test_key_press_to_paint_within_a_frame(saved_page):
+    assert_paints_in_time(lambda: saved_page(view_of(k=1)), slider("k"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import random
 
@@ -12,9 +11,22 @@ import pytest
 from arlab.training.loop import TrainStep
 from arlab.views import TrainingCurves
 from arlab.views.training_curves import smooth
+from tests.browser.hands import (
+    ATTACK,
+    PATIENCE,
+    THEMES,
+    assert_readable,
+    boxes,
+    cut_off,
+    eventually,
+    from_kernel,
+    get,
+    press,
+    settle,
+    slider,
+)
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright (the test extra)")
-ATTACK = "<img src=x onerror=alert(1)>"
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 56, 16, 28, 44, 330  # the plot's margins, curves_plot.js
 
 
@@ -44,10 +56,6 @@ def table(page) -> dict[str, list[str]]:
     return {
         rows.nth(i).get_attribute("data-run"): rows.nth(i).locator("td").all_inner_texts() for i in range(rows.count())
     }
-
-
-def settle(page) -> None:
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def expected(view: TrainingCurves, name: str, step: int, span: float) -> tuple[str, str]:
@@ -103,28 +111,25 @@ def test_by_keyboard(saved_page):
     view = three_runs()
     page = saved_page(view)
     plot = page.get_by_role("slider", name="Read the curves")
-    plot.focus()
 
-    def press(*keys: str) -> dict[str, list[str]]:
-        for key in keys:
-            page.keyboard.press(key)
-        settle(page)
+    def after(*keys: str) -> dict[str, list[str]]:
+        press(page, *keys, on=plot)
         return table(page)
 
-    rows = press("Home", "ArrowRight", "ArrowRight")
+    rows = after("Home", "ArrowRight", "ArrowRight")
     for name in rows:
         assert rows[name][0] == "3" and tuple(rows[name][2:4]) == expected(view, name, 3, 10)
     assert page.locator(".tc-table thead th").first.inner_text() == "at step 3"
     spoken = plot.get_attribute("aria-valuetext")
     assert spoken.startswith("at step 3; large: loss ") and expected(view, "small", 3, 10)[1] in spoken
     assert plot.get_attribute("aria-valuenow") == "3"
-    rows = press("PageDown", "PageDown", "PageDown")  # a twentieth of the axis each
+    rows = after("PageDown", "PageDown", "PageDown")  # a twentieth of the axis each
     assert rows["small"][0] == "63" and rows["small"][2:4] == ["NaN", "NaN"]
-    rows = press("End")  # the shorter runs have ended there
+    rows = after("End")  # the shorter runs have ended there
     assert rows["large"][0] == "400" and rows["small"] == rows["run"] == ["–"] * 7
-    rows = press("ArrowLeft")
+    rows = after("ArrowLeft")
     assert rows["large"][0] == "399"
-    rows = press("Escape")
+    rows = after("Escape")
     assert rows["small"][0] == "200" and page.locator(".tc-table thead th").first.inner_text() == "last record"
 
 
@@ -144,38 +149,27 @@ def test_by_mouse(saved_page):
 def test_every_control_by_keyboard(saved_page):
     view = three_runs()
     page = saved_page(view)
-    page.focus("input[type=range][data-trait=smoothing]")
-    for _ in range(4):
-        page.keyboard.press("ArrowRight")
-    settle(page)
-    assert page.evaluate("arlabModel.get('smoothing')") == 50
+    press(page, *["ArrowRight"] * 4, on=slider("smoothing"))
+    assert get(page, "smoothing") == 50
     assert table(page)["large"][3] == expected(view, "large", 400, 50)[1]
-    page.keyboard.press("Home")
-    settle(page)
-    assert page.evaluate("arlabModel.get('smoothing')") == 1
+    press(page, "Home")
+    assert get(page, "smoothing") == 1
     assert table(page)["large"][3] == table(page)["large"][2]
     assert page.locator(".al-slider .al-value").input_value() == "off"
     for name, trait in [("log loss", "log_y"), ("log x", "log_x")]:
-        page.get_by_role("checkbox", name=name).focus()
-        page.keyboard.press("Space")
-        assert page.evaluate(f"arlabModel.get('{trait}')") is True
-    page.get_by_role("button", name="tokens").focus()
-    page.keyboard.press("Enter")
-    page.get_by_role("slider", name="Read the curves").focus()
-    page.keyboard.press("Home")
-    settle(page)
+        press(page, "Space", on=page.get_by_role("checkbox", name=name))
+        assert get(page, trait) is True
+    press(page, "Enter", on=page.get_by_role("button", name="tokens"))
+    press(page, "Home", on=page.get_by_role("slider", name="Read the curves"))
     assert page.locator(".tc-table thead th").first.inner_text() == "at 640 tokens"
-    page.get_by_role("button", name="seconds").press("Enter")
-    settle(page)
+    press(page, "Enter", on=page.get_by_role("button", name="seconds"))
     assert table(page)["large"][1] == "4.00" and page.locator("th[data-column=tokens]").inner_text() == "seconds"
     toggle = page.get_by_role("button", name="small")
-    toggle.press("Enter")
-    settle(page)
-    assert page.evaluate("arlabModel.get('hidden')") == ["small"] and toggle.get_attribute("aria-pressed") == "false"
+    press(page, "Enter", on=toggle)
+    assert get(page, "hidden") == ["small"] and toggle.get_attribute("aria-pressed") == "false"
     assert table(page)["small"] == [""] * 7
-    toggle.press("Enter")
-    settle(page)
-    assert page.evaluate("arlabModel.get('hidden')") == [] and table(page)["small"][0] == "200"
+    press(page, "Enter", on=toggle)
+    assert get(page, "hidden") == [] and table(page)["small"][0] == "200"
     unreachable = page.evaluate(
         "[...document.querySelectorAll('.arlab :is(button, input, .tc-plot)')]"
         ".filter((e) => e.tabIndex < 0 || !('lmSuppressShortcuts' in e.dataset)).length"
@@ -232,10 +226,8 @@ def test_a_spike_of_one_step_among_fifty_thousand_is_seen(saved_page):
 def test_nothing_jumps_while_a_run_grows(saved_page):
     view = TrainingCurves(total=1000)
     page = saved_page(view)
-    boxes = """() => [...document.querySelectorAll(
-            '.arlab, .tc-bar, .tc-figures .al-figure, .al-slider, .al-segment, .tc-plot canvas, .tc-help')]
-        .map((e) => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })"""
-    before = page.evaluate(boxes)
+    fixed = (".arlab", ".tc-bar", ".tc-figures .al-figure", ".al-slider", ".al-segment", ".tc-plot canvas", ".tc-help")
+    before = boxes(page, *fixed)
     steps, column = view.follow(records(1000, nan=range(300, 310))), []
     for count in (1, 2, 50, 247, 200, 499, 1):
         for _ in range(count):
@@ -254,7 +246,7 @@ def test_nothing_jumps_while_a_run_grows(saved_page):
             packed,
         )
         settle(page)
-        assert page.evaluate(boxes) == before
+        assert boxes(page, *fixed) == before
         column.append([p for p in pixels(page, x_of(page, 0.0) + 8) if p[3]])
     assert table(page)["run"][0] == "1,000" and column[3] == column[-2]  # what is drawn stays where it is
     assert page.locator(".tc-remarks").inner_text() == "run: loss is NaN 10 times, first at step 300"
@@ -269,23 +261,17 @@ def test_names_are_text(saved_page):
     assert page.locator(".arlab img").count() == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_readable_in_both_themes(saved_page, contrasts, theme):
+@pytest.mark.parametrize("theme", THEMES)
+def test_readable_in_both_themes(saved_page, theme):
     page = saved_page(three_runs(), theme)
-    page.focus(".tc-plot")
-    page.keyboard.press("Home")
-    settle(page)
-    assert page.evaluate("document.querySelector('.arlab').dataset.theme") == theme
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    press(page, "Home", on=".tc-plot")
+    assert_readable(page, theme)
 
 
 def test_narrow_pages_do_not_overflow(saved_page):
     page = saved_page(three_runs(), width=520)
     assert page.evaluate("document.documentElement.scrollWidth") <= 520
-    texts = "[...document.querySelectorAll('.arlab :is(.al-segment, .al-figure b, .tc-name, td, th)')]"
-    cut = "(e) => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1"
-    assert page.evaluate(f"{texts}.filter({cut}).map((e) => e.textContent)") == []
+    assert cut_off(page, ".arlab :is(.al-segment, .al-figure b, .tc-name, td, th)") == []
 
 
 def test_empty_and_strange_runs(saved_page):
@@ -301,81 +287,84 @@ def test_empty_and_strange_runs(saved_page):
     page = saved_page(view)
     remarks = page.locator(".tc-remarks > div").all_inner_texts()
     assert remarks == ["nan: loss is NaN from step 0 on"]
-    page.get_by_role("button", name="seconds").press("Enter")
-    settle(page)
+    press(page, "Enter", on=page.get_by_role("button", name="seconds"))
     assert "below: records no seconds" in page.locator(".tc-remarks").inner_text()
-    page.focus(".tc-plot")
-    for key in ("Home", "ArrowRight", "PageUp", "End"):
-        page.keyboard.press(key)
-    settle(page)
+    press(page, "Home", "ArrowRight", "PageUp", "End", on=".tc-plot")
     assert page.locator(".tc-table thead th").first.inner_text() == "at 0.01 seconds"
 
 
 # ---- in JupyterLab --------------------------------------------------------------------------------------------------
 
 SETUP = """
-import time
+import os, time
 from arlab.training.loop import TrainStep
 from arlab.views import TrainingCurves
-def slow(count, nan=()):
+def slow(count, gates, nan=()):
     for i in range(1, count + 1):
         time.sleep(0.01)
+        while i in gates and os.path.exists(gates[i]):
+            time.sleep(0.01)
         loss = float("nan") if i in nan else 1.5 + 3 / i
         yield TrainStep(i, loss, 640 * i, 1e-3, 0.8, i / 100, loss + 0.1 if i % 50 == 0 else None)
 curves = TrainingCurves(total=400)
 """
-START = """(code) => {
-    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+START = f"""(code) => {{
     window.over = false;
-    kernel.requestExecute({ code, store_history: false }).done.then(() => { window.over = true; });
-}"""
+    {KERNEL}.requestExecute({{ code, store_history: false }}).done.then(() => {{ window.over = true; }});
+}}"""
 STEP = "Number(document.querySelector('[data-figure=step]').textContent.split(' / ')[0].replace(',', ''))"
 STATE = "document.querySelector('.tc-state').textContent"
 
 
-def test_a_run_is_seen_while_the_kernel_is_busy(lab_notebook, in_kernel, contrasts):
+def test_a_run_is_seen_while_the_kernel_is_busy(lab_notebook, tmp_path):
     page = lab_notebook([SETUP, "curves"], theme="JupyterLab Dark")
     page.wait_for_selector(".tc-plot canvas")
     assert page.evaluate(STATE) == "not started"
-    page.evaluate(START, "for step in curves.follow(slow(400)): pass")
+    gates = {step: tmp_path / str(step) for step in (150, 300)}  # the run waits there while these files are there
+    for gate in gates.values():
+        gate.touch()
+    closed = {step: str(gate) for step, gate in gates.items()}
+    page.evaluate(START, f"for step in curves.follow(slow(400, {closed})): pass")
 
     # it grows while the kernel runs the loop and can answer nothing; a slider moves all the same
-    page.wait_for_function(f"() => {STEP} > 20")
-    seen = page.evaluate(f"[{STEP}, {STATE}, window.over]")
-    page.focus("input[type=range][data-trait=smoothing]")
-    page.keyboard.press("End")
-    page.wait_for_function(f"(before) => {STEP} > before + 20", arg=seen[0])
-    assert seen[1:] == ["running", False] and not page.evaluate("window.over")
+    page.wait_for_function(f"() => {STEP} > 100")
+    press(page, "End", on=slider("smoothing"))
+    assert page.evaluate(f"[{STEP} < 150, {STATE}, window.over]") == [True, "running", False]
     assert page.evaluate("document.querySelector('.al-slider .al-value').value") == "1000"
+    gates[150].unlink()
+    page.wait_for_function(f"() => {STEP} > 250")
 
     # another tab, opened in the middle of the run, has all of it once the kernel answers
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     late = page.context.new_page()
     late.goto(page.url)
-    page.wait_for_function("() => window.over", timeout=60_000)
+    assert page.evaluate(f"[{STEP} < 300, {STATE}, window.over]") == [True, "running", False]
+    gates[300].unlink()
+    page.wait_for_function("() => window.over")
     page.wait_for_function(f"() => {STATE} === 'finished'")
     assert page.evaluate(STEP) == 400
-    in_python = json.loads(in_kernel(page, "import json; print(json.dumps([curves.smoothing, curves.losses['run']]))"))
-    assert in_python[0] == 1000  # what was set in the meantime has arrived
-    expect = [f"{in_python[1][-1][1]:.4f}", f"{smooth(*zip(*in_python[1], strict=True), 1000)[-1]:.4f}"]
+    eventually(lambda: from_kernel(page, "curves.smoothing"), 1000)  # what was set in the meantime has arrived
+    losses = from_kernel(page, "curves.losses['run']")
+    expect = [f"{losses[-1][1]:.4f}", f"{smooth(*zip(*losses, strict=True), 1000)[-1]:.4f}"]
     try:
-        late.wait_for_selector(".tc-table tbody tr", timeout=30_000)
+        late.wait_for_selector(".tc-table tbody tr", timeout=1000 * PATIENCE / 2)
     except sync_api.TimeoutError:
         # Seen once, on a machine at eight times its load: JupyterLab had not restored any widget. A reload asks again.
         late.reload()
-        late.wait_for_selector(".tc-table tbody tr", timeout=60_000)
+        late.wait_for_selector(".tc-table tbody tr")
     for tab in (page, late):
-        assert tab.evaluate(STATE) == "finished" and table(tab)["run"][2:4] == expect
+        eventually(lambda tab=tab: [tab.evaluate(STATE), table(tab)["run"][2:4]], ["finished", expect])
     late.close()
-    ratio, text = contrasts(page)[0]
-    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
+    assert_readable(page, "dark")
 
     # interrupted as by the stop button: the curve stays and says so
-    page.evaluate(START, "for step in curves.follow(slow(400, nan={10, 11}), 'second'): pass")
-    page.wait_for_function(f"() => {STATE} === 'running' && {STEP} > 20")
-    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()")
+    gates[150].touch()
+    page.evaluate(START, f"for step in curves.follow(slow(400, {closed}, nan={{10, 11}}), 'second'): pass")
+    page.wait_for_function(f"() => {STATE} === 'running' && {STEP} > 100 && {STEP} < 150")
+    page.evaluate(f"{KERNEL}.interrupt()")
     page.wait_for_function(f"() => {STATE}.startsWith('interrupted at step ')")
     told = int(page.evaluate(STATE).split()[3])
-    assert len(json.loads(in_kernel(page, "print(json.dumps(curves.losses['second']))"))) == told == page.evaluate(STEP)
+    assert from_kernel(page, "len(curves.losses['second'])") == told == page.evaluate(STEP)
     assert "second: interrupted at step" in page.locator(".tc-remarks").inner_text()
     assert "loss is NaN 2 times, first at step 10" in page.locator(".tc-remarks").inner_text()
