@@ -31,9 +31,34 @@ const alignmentMap = (view, { state, point, pick }) => {
   };
 
   const canvas = view.canvas({ height, label: "Alignment map: target tokens down, source tokens across; arrow keys move", draw });
-  function draw(ctx, width, _height, theme) {
-    const { alignment, map, target, source } = state();
-    const { left, top, w, t } = geometry(width), { sources: columns, targets: rows } = alignment, gap = Math.min(w, t) < 7 ? 0 : 1;
+  function draw(ctx, width, height, theme) {
+    const { alignment, target, source } = state(), { left, top, w, t } = geometry(width), { sources: columns } = alignment;
+    ctx.drawImage(cells(width, height, theme), 0, 0, width, height);
+    ctx.strokeStyle = theme.ink;
+    ctx.lineWidth = 1.5;
+    ctx.strokeRect(left - 1, top + target * t - 1, columns * w + 1, t + 1);
+    ctx.lineWidth = 2.5;
+    ctx.strokeRect(left + source * w - 0.5, top + target * t - 0.5, w, t);
+    drawLabels(ctx, theme);
+  }
+
+  // What does not change while one walks through the map: the cells and the gold spans, drawn once for a map and a width.
+  const still = document.createElement("canvas");
+  let drawn = [];
+  function cells(width, height, theme) {
+    const { alignment, map } = state(), ratio = canvas.canvas.width / width, now = [alignment, map, width, height, theme, ratio];
+    if (now.every((one, n) => one === drawn[n])) return still;
+    drawn = now;
+    [still.width, still.height] = [canvas.canvas.width, canvas.canvas.height]; // this empties it
+    const ctx = still.getContext("2d");
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    drawCells(ctx, width, theme);
+    drawGold(ctx, theme);
+    return still;
+  }
+  function drawCells(ctx, width, theme) {
+    const { alignment, map } = state(), { left, top, w, t } = geometry(width), { sources: columns, targets: rows } = alignment;
+    const gap = Math.min(w, t) < 7 ? 0 : 1;
     for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) {
       ctx.fillStyle = weightColour(theme, map[i * columns + j]);
       ctx.fillRect(left + j * w, top + i * t, w - gap, t - gap);
@@ -43,28 +68,24 @@ const alignmentMap = (view, { state, point, pick }) => {
     ctx.strokeRect(left - 0.5, top - 0.5, columns * w + 1, rows * t + 1);
     ctx.textAlign = "center";
     ctx.textBaseline = "middle";
-    for (let i = 0; i < rows; i++) {
-      const best = alignment.heaviest(map, i);
-      for (let j = 0; j < columns; j++) {
-        const value = map[i * columns + j], x = left + (j + 0.5) * w - gap / 2, y = top + (i + 0.5) * t - gap / 2;
-        ctx.fillStyle = inkOn(weightColour(theme, value));
-        if (w >= 27 && t >= 14) {
-          ctx.font = `${j === best ? "700 " : ""}${w >= 32 ? 11 : 10}px ${theme.font}`;
-          if (value >= 0.005) ctx.fillText(value.toFixed(2).replace(/^0/, ""), x, y);
-        } else if (j === best && w > 4) { // no room for numbers: a dot on the heaviest
-          ctx.beginPath();
-          ctx.arc(x, y, Math.max(1.2, Math.min(w, t) / 7), 0, 7);
-          ctx.fill();
-        }
+    const best = Array.from({ length: rows }, (_, i) => alignment.heaviest(map, i));
+    const middle = (i, j) => [left + (j + 0.5) * w - 0.5, top + (i + 0.5) * t - 0.5];
+    const ink = (i, j) => { ctx.fillStyle = inkOn(weightColour(theme, map[i * columns + j])); };
+    if (w >= 27 && t >= 14) for (const bold of [false, true]) { // a change of font costs more than a number
+      ctx.font = `${bold ? "700 " : ""}${w >= 32 ? 11 : 10}px ${theme.font}`;
+      for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) {
+        const value = map[i * columns + j];
+        if (value < 0.005 || (j === best[i]) !== bold) continue;
+        ink(i, j);
+        ctx.fillText(value.toFixed(2).replace(/^0/, ""), ...middle(i, j));
       }
-    }
-    drawGold(ctx, theme);
-    ctx.strokeStyle = theme.ink;
-    ctx.lineWidth = 1.5;
-    ctx.strokeRect(left - 1, top + target * t - 1, columns * w + 1, t + 1);
-    ctx.lineWidth = 2.5;
-    ctx.strokeRect(left + source * w - 0.5, top + target * t - 0.5, w, t);
-    drawLabels(ctx, theme);
+    } else if (w > 4) best.forEach((j, i) => { // no room for numbers: a dot on the heaviest
+      if (j < 0) return;
+      ink(i, j);
+      ctx.beginPath();
+      ctx.arc(...middle(i, j), Math.max(1.2, Math.min(w, t) / 7), 0, 7);
+      ctx.fill();
+    });
   }
 
   // Outlines of the gold spans, and whether the heaviest position of each row lies inside.

@@ -72,6 +72,7 @@ function render({ model, el }) {
   }
   fillStrips();
 
+  const quoted = (text) => h("bdi", {}, `“${text}”`); // apart: letters from right to left would turn the numbers after them around
   const note = h("p", { class: "al-note" });
   const ramp = h("span", { class: "av-ramp" }), goldKey = h("span", {}, h("i", { class: "av-key" }), "gold span; ✓ the heaviest position lies inside it, ✗ outside");
   view.root.append(...[
@@ -105,10 +106,11 @@ function render({ model, el }) {
       button.setAttribute("aria-label", `${sources[n]}: weight ${picture.three(w)}`);
     });
     askers.forEach((button, n) => button.setAttribute("aria-pressed", String(n === i)));
-    setText(stripTitle, `Source, as “${targets[i]}” (target ${i}) weighs it`);
+    stripTitle.replaceChildren("Source, as ", quoted(targets[i]), ` (target ${i}) weighs it`);
     const at = alignment.heaviest(map, i);
-    setText(readout, `“${targets[i]}” ← “${sources[j]}”: ${picture.three(weights[j])}`
-      + (at < 0 ? "; no weight at all in this row" : at === j ? ", the heaviest" : `; heaviest: “${sources[at]}” (source ${at}) ${picture.three(weights[at])}`));
+    readout.replaceChildren(quoted(targets[i]), " ← ", quoted(sources[j]), `: ${picture.three(weights[j])}`,
+      ...(at < 0 ? ["; no weight at all in this row"] : at === j ? [", the heaviest"]
+        : ["; heaviest: ", quoted(sources[at]), ` (source ${at}) ${picture.three(weights[at])}`]));
     readout.dataset.weight = String(weights[j]);
     readout.dataset.heaviest = String(at);
     if (legendTheme !== view.theme) {
@@ -125,7 +127,7 @@ function render({ model, el }) {
     const name = (layer, head) => [layers > 1 && `layer ${layer}`, heads > 1 && (head === "mean" ? "mean of the heads" : `head ${head}`)].filter(Boolean).join(", ");
     setText(here.value, `${score.inside} of ${score.counted}`);
     here.value.dataset.value = String(score.inside);
-    setText(here.what, `heaviest source position inside the gold span${many ? `: ${name(get("layer"), get("head"))}` : ""}`);
+    setText(here.what, `heaviest source position inside the gold span${many ? `:\n${name(get("layer"), get("head"))}` : ""}`);
     setText(mass.value, score.mass.toFixed(2));
     mass.value.dataset.value = String(score.mass);
     setText(mass.what, "of the weight inside it, on average");

@@ -108,7 +108,7 @@ class AlignmentView(SourceTextView):
     ) -> None:
         super().__init__()
         self.weights = torch.zeros(1, 1, 1, 1)
-        self._show((weights, source_tokens, target_tokens, gold, ""))
+        self._show(_checked(weights, source_tokens, target_tokens, gold, ""))
         self.layer, self.head, self.target = layer, head, target
         self.source = int(self.row.argmax())
 
@@ -130,7 +130,8 @@ class AlignmentView(SourceTextView):
 
         model: with `.given(source)`, and attention that `record_attention` finds. gold(source_text, target_text): the
         spans for what was written (without the end symbol), or None where no alignment is known; entries beyond what
-        was written are left out. settings: layer, head, target.
+        was written are left out. It may raise ValueError instead of None: its words are shown. settings: layer, head,
+        target.
 
         Raises ValueError as the class does, and for a source that is empty, too long or unreadable for the tokenizer.
         """
@@ -146,14 +147,18 @@ class AlignmentView(SourceTextView):
             said = target_tokenizer.decode(ids[:-1] if ended else ids)
             total = float(logprobs[range(len(ids)), ids].sum())
             note = f"Written greedily, log p = {total:.2f}" + ("" if ended else f"; cut off after {limit} tokens")
-            spans = gold(text, said) if gold is not None else None
+            spans, unknown = None, ""
+            try:
+                spans = gold(text, said) if gold is not None else None
+            except ValueError as error:  # a source that means nothing still has its maps
+                unknown = f" No alignment: {error}."
             spans = None if spans is None else list(spans)[: len(ids)]
             strings = (token_strings(source_tokenizer, source), token_strings(target_tokenizer, ids))
-            return cross, *strings, spans, note.replace("-", "−") + "."
+            return _checked(cross, *strings, spans, note.replace("-", "−") + "." + unknown)
 
-        weights, sources, targets, spans, note = run(source_text)
-        view = cls(weights, sources, targets, gold=spans, **settings)
-        view.note = note
+        shown = run(source_text)
+        view = cls(shown.weights, shown.sources, shown.targets, gold=shown.gold or None, **settings)
+        view.note = shown.note
         view._runs(source_text, run)
         return view
 
@@ -197,23 +202,8 @@ class AlignmentView(SourceTextView):
             raise BadValue("this view has no gold alignment to score against; give gold=")
         return self.gold
 
-    def _show(self, result: tuple) -> None:
+    def _show(self, result: _Shown) -> None:
         weights, sources, targets, gold, note = result
-        weights = torch.as_tensor(weights).detach().float().cpu()
-        if not 2 <= weights.dim() <= 4:
-            raise BadValue(f"weights has shape {tuple(weights.shape)}; needed (layers, heads, targets, sources)")
-        weights = weights.reshape((1,) * (4 - weights.dim()) + tuple(weights.shape)).contiguous()
-        sources, targets = list(sources), list(targets)
-        if (len(targets), len(sources)) != tuple(weights.shape[2:]):
-            raise BadValue(
-                f"the maps are {weights.shape[2]} targets x {weights.shape[3]} sources, but there are "
-                f"{len(targets)} target tokens and {len(sources)} source tokens"
-            )
-        if weights.numel() == 0 or max(weights.shape[2:]) > MAX_TOKENS:
-            raise BadValue(f"the maps have shape {tuple(weights.shape)}; 1 to {MAX_TOKENS} tokens a side can be drawn")
-        if not weights.isfinite().all() or weights.min() < 0 or weights.sum(-1).max() > 1.001:
-            raise BadValue("attention weights are 0 or more, and no row of them sums to more than 1")
-        gold = [] if gold is None else _checked_gold(gold, len(targets), len(sources))
         self.weights = weights
         with self.hold_sync():
             self.shape, self.source_tokens, self.target_tokens = list(weights.shape), sources, targets
@@ -233,12 +223,53 @@ class AlignmentView(SourceTextView):
             raise BadValue(f"{name} is {value}; it must be from 0 to {count - 1}")
         return value
 
+    @traitlets.validate("source_tokens", "target_tokens")
+    def _check_tokens(self, proposal: Any) -> list[str]:
+        name, count = proposal["trait"].name, len(proposal["value"])
+        wanted = self.shape[3 if name == "source_tokens" else 2]
+        if count != wanted:
+            raise BadValue(f"{name} has {count} strings; the maps have {wanted}")
+        return proposal["value"]
+
+    @traitlets.validate("gold")
+    def _check_gold(self, proposal: Any) -> list:
+        return _checked_gold(proposal["value"], *self.shape[2:]) if proposal["value"] else []
+
     @traitlets.validate("head")
     def _check_head(self, proposal: Any) -> int | str:
         value, count = proposal["value"], self.shape[1]
         if value != "mean" and (isinstance(value, str | bool) or not 0 <= value < count):
             raise BadValue(f'head is {value!r}; it must be "mean" or from 0 to {count - 1}')
         return value
+
+
+class _Shown(NamedTuple):
+    """Maps with their tokens, checked."""
+
+    weights: Float[Tensor, "layers heads targets sources"]
+    sources: list[str]
+    targets: list[str]
+    gold: list[list[int] | None]
+    note: str
+
+
+def _checked(weights: Any, sources: Sequence[str], targets: Sequence[str], gold: Gold | None, note: str) -> _Shown:
+    weights = torch.as_tensor(weights).detach().float().cpu()
+    if not 2 <= weights.dim() <= 4:
+        raise BadValue(f"weights has shape {tuple(weights.shape)}; needed (layers, heads, targets, sources)")
+    weights = weights.reshape((1,) * (4 - weights.dim()) + tuple(weights.shape)).contiguous()
+    sources, targets = list(sources), list(targets)
+    if (len(targets), len(sources)) != tuple(weights.shape[2:]):
+        raise BadValue(
+            f"the maps are {weights.shape[2]} targets x {weights.shape[3]} sources, but there are "
+            f"{len(targets)} target tokens and {len(sources)} source tokens"
+        )
+    if weights.numel() == 0 or max(weights.shape[2:]) > MAX_TOKENS:
+        raise BadValue(f"the maps have shape {tuple(weights.shape)}; 1 to {MAX_TOKENS} tokens a side can be drawn")
+    if not weights.isfinite().all() or weights.min() < 0 or weights.sum(-1).max() > 1.001:
+        raise BadValue("attention weights are 0 or more, and no row of them sums to more than 1")
+    spans = [] if gold is None else _checked_gold(gold, len(targets), len(sources))
+    return _Shown(weights, sources, targets, spans, note)
 
 
 def _checked_gold(gold: Gold, targets: int, sources: int) -> list[list[int] | None]:

@@ -29,10 +29,12 @@ const arlab = (() => {
   };
   const thousands = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
   const spell = (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
-  // Spaces at the ends or in runs become ␣, line ends ⏎, tabs ⇥; invisible characters are spelt out.
+  // Spaces at the ends or in runs become ␣, line ends ⏎, tabs ⇥; invisible characters are spelt out; an accent without
+  // its letter gets a dotted circle, or it would stand on whatever comes before it.
   const visible = (token) => {
     if (token === "") return "⟨empty⟩";
     return token
+      .replace(/^\p{M}/u, "◌$&")
       .replace(/^ +| +$| {2,}/g, (run) => "␣".repeat(run.length))
       .replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/\r/g, "␍")
       .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u00a0\u2000-\u200a\u3000]/gu, spell);

@@ -16,32 +16,43 @@ const errorCharts = (() => {
     const hatching = arlab.hatching();
     const shares = run.answer.map((_, p) => run.choices.map((__, c) => { const one = run.after(m, p, c); return one.of ? one.right / one.of : null; }));
     const wide = (width) => (width - LEFT - 2) / run.time;
+    const still = document.createElement("canvas"); // all but the frame, drawn once for a width and a theme
+    let drawn = [];
+    const shared = (width, theme) => {
+      const ratio = canvas.canvas.width / width, now = [width, ratio, theme];
+      if (now.every((one, n) => one === drawn[n])) return still;
+      drawn = now;
+      [still.width, still.height] = [canvas.canvas.width, canvas.canvas.height]; // this empties it
+      const ctx = still.getContext("2d"), w = wide(width);
+      ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+      ctx.fillStyle = theme.line;
+      ctx.fillRect(LEFT, 0, w * run.time, rows * tall);
+      for (let p = 0; p < run.time; p++) for (let c = 0; c < rows; c++) {
+        const x = LEFT + p * w, y = c * tall, share = shares[p][c];
+        ctx.fillStyle = !run.wrong(p, c) ? theme.surface : share === null ? hatching(ctx, theme.cut) : theme.sequential[Math.round(25 + 230 * share)];
+        ctx.fillRect(x + 0.5, y + 0.5, w - 1, tall - 1);
+        if (run.wrong(p, c)) continue;
+        ctx.fillStyle = theme.soft;
+        ctx.beginPath();
+        ctx.arc(x + w / 2, y + tall / 2, 1.5, 0, 7);
+        ctx.fill();
+      }
+      ctx.font = `11px ${theme.mono}`;
+      ctx.fillStyle = theme.soft;
+      ctx.textAlign = "right";
+      ctx.textBaseline = "middle";
+      const each = Math.ceil(11 / tall);
+      for (let c = 0; c < rows; c += each) ctx.fillText(heat.fit(ctx, state.text(run.choices[c]), LEFT - 8), LEFT - 5, (c + 0.5) * tall);
+      ctx.textAlign = "center";
+      const step = [1, 2, 5, 10, 20].find((n) => n * w >= 22);
+      for (let p = 0; p < run.time; p += step) ctx.fillText(String(p), LEFT + (p + 0.5) * w, rows * tall + 10);
+      return still;
+    };
     const canvas = view.canvas({ height: rows * tall + FOOT, paint: false,
       label: `${run.names[m]}: share right after each error; across the position of the error, down the symbol`,
       draw(ctx, width, height, theme) {
-        const w = wide(width);
-        ctx.fillStyle = theme.line;
-        ctx.fillRect(LEFT, 0, w * run.time, rows * tall);
-        for (let p = 0; p < run.time; p++) for (let c = 0; c < rows; c++) {
-          const x = LEFT + p * w, y = c * tall, share = shares[p][c];
-          ctx.fillStyle = !run.wrong(p, c) ? theme.surface : share === null ? hatching(ctx, theme.cut) : theme.sequential[Math.round(25 + 230 * share)];
-          ctx.fillRect(x + 0.5, y + 0.5, w - 1, tall - 1);
-          if (run.wrong(p, c)) continue;
-          ctx.fillStyle = theme.soft;
-          ctx.beginPath();
-          ctx.arc(x + w / 2, y + tall / 2, 1.5, 0, 7);
-          ctx.fill();
-        }
-        ctx.font = `11px ${theme.mono}`;
-        ctx.fillStyle = theme.soft;
-        ctx.textAlign = "right";
-        ctx.textBaseline = "middle";
-        const each = Math.ceil(11 / tall);
-        for (let c = 0; c < rows; c += each) ctx.fillText(heat.fit(ctx, state.text(run.choices[c]), LEFT - 8), LEFT - 5, (c + 0.5) * tall);
-        ctx.textAlign = "center";
-        const step = [1, 2, 5, 10, 20].find((n) => n * w >= 22);
-        for (let p = 0; p < run.time; p += step) ctx.fillText(String(p), LEFT + (p + 0.5) * w, rows * tall + 10);
-        const [p, c] = here();
+        ctx.drawImage(shared(width, theme), 0, 0, width, height);
+        const [p, c] = here(), w = wide(width);
         for (const [colour, line] of [[theme.surface, 5], [theme.accent, 2.5]]) { // the column alone where no error is chosen
           ctx.strokeStyle = colour;
           ctx.lineWidth = line;
@@ -69,7 +80,7 @@ const errorCharts = (() => {
     canvas.box.setAttribute("data-lm-suppress-shortcuts", "true");
     keys(canvas.box);
     const model = run.models[m];
-    const box = h("figure", { class: "ep-map" }, h("figcaption", {}, mark(m), h("span", { class: "ep-name" }, arlab.visible(model.name)),
+    const box = h("figure", { class: "ep-map" }, h("figcaption", {}, mark(m), h("span", { class: "ep-name", title: model.name }, arlab.visible(model.name)),
       h("span", { class: "al-note ep-mean", title: "Share of right symbols after an error, over all errors" },
         "mean ", h("b", { dataset: { mean: m } }, two(model.mean)))), canvas.box);
     return { box, paint: canvas.paint };
@@ -141,10 +152,17 @@ const errorCharts = (() => {
       const k = Math.max(1, Math.min(last, Math.round(1 + ((event.clientX - edge.left - M.left) / Math.max(1, canvas.width - M.left - M.right)) * (last - 1))));
       if (k !== hover) { hover = k; view.redraw(); }
       view.tip(event, h("b", {}, k === 1 ? "the next symbol" : `${k} symbols after the error`), ...run.models.flatMap((model) => [h("br"),
-        `${arlab.visible(model.name)}: ${two(model.byDistance[k - 1])}`, model.without[k - 1] === null ? "" : `, without an error ${two(model.without[k - 1])}`]));
+        h("bdi", {}, arlab.visible(model.name)), `: ${two(model.byDistance[k - 1])}`, model.without[k - 1] === null ? "" : `, without an error ${two(model.without[k - 1])}`]));
     });
     canvas.box.addEventListener("pointerleave", () => { hover = 0; view.untip(); view.redraw(); });
-    return canvas;
+    let drawn = []; // a move of the error changes nothing here
+    const paint = () => {
+      const now = [state.run, hover, view.theme, canvas.canvas.width, canvas.canvas.height, canvas.width];
+      if (now.every((one, n) => one === drawn[n])) return;
+      canvas.paint();
+      drawn = [state.run, hover, view.theme, canvas.canvas.width, canvas.canvas.height, canvas.width];
+    };
+    return { box: canvas.box, paint };
   };
 
   return { mark, two, map, distances, series, setText };

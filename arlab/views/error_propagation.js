@@ -24,7 +24,7 @@ function render({ model, el }) {
     busy = false;
     view.redraw();
   };
-  const field = h("input", { type: "text", class: "ep-field al-token", "aria-label": "Source", autocomplete: "off", spellcheck: "false", readonly: !live,
+  const field = h("input", { type: "text", class: "ep-field al-token", "aria-label": "Source", dir: "auto", autocomplete: "off", spellcheck: "false", readonly: !live,
     "data-lm-suppress-shortcuts": "true", title: live ? "Enter runs the models on it" : OFFLINE,
     onkeydown: (event) => { if (event.key === "Enter") { event.preventDefault(); event.stopPropagation(); ask(); } } });
   const runButton = view.button("Run", ask, { class: "al-button al-primary", title: live ? "Run every model after every error for this source" : OFFLINE });
@@ -71,7 +71,7 @@ function render({ model, el }) {
   ].filter(Boolean));
 
   // ---- building, once for each run of the models ---------------------------------------------------------------------------
-  let rows = [], pictures = [], built = null, seen = -1;
+  let rows = [], pictures = [], built = null, seen = -1, legendTheme = null;
   const cells = (row, props = () => ({})) => {
     const made = state.run.answer.map((_, t) => h("div", { class: "ep-cell", ...props(t), dataset: { t } }));
     row.replaceChildren(...made);
@@ -90,7 +90,7 @@ function render({ model, el }) {
       const row = h("div", { class: "ep-row", role: "img" }), figure = (what) => { const value = h("b", { dataset: { figure: what, model: m } }); return value; };
       const one = { row, cells: cells(row), right: figure("right"), first: figure("first"), stays: figure("stays"), without: figure("without") };
       rows.push(one);
-      return h("div", { class: "ep-lane" }, h("div", { class: "ep-head" }, h("span", { class: "ep-title" }, errorCharts.mark(m), h("span", { class: "ep-name" }, arlab.visible(name))),
+      return h("div", { class: "ep-lane" }, h("div", { class: "ep-head" }, h("span", { class: "ep-title" }, errorCharts.mark(m), h("span", { class: "ep-name", title: name }, arlab.visible(name))),
         h("span", { class: "ep-figures" }, h("span", {}, one.right, " right after the error"), h("span", { title: "The first right symbol after the error" }, "first right ", one.first),
           h("span", { title: "From where on all symbols are right, counted from the error" }, "for good ", one.stays), h("span", { title: "Right at the same places where the right symbol is put there" }, "without the error ", one.without))), row);
     }));
@@ -142,9 +142,13 @@ function render({ model, el }) {
     if (symbols.value !== symbol) symbols.value = symbol;
     without.disabled = none;
     const title = state.text(run.answer[p]), rest = run.time - 1 - p, more = rest === 1 ? "1 symbol follows" : `${rest} symbols follow`;
-    setText(story, none ? `Position ${p} is right (${title}): no error. ${more}, written by the models alone.`
-      : `At position ${p} the models are told ${state.text(what)}; ${title} would be right. ${rest ? `${more}.` : "Nothing follows: choose an earlier position."}`);
-    ramp.replaceChildren(heat.legend([0, 0.5, 1].map(stop)));
+    const apart = (text) => h("bdi", {}, text); // letters from right to left would turn the numbers around
+    story.replaceChildren(...(none ? [`Position ${p} is right (`, apart(title), `): no error. ${more}, written by the models alone.`]
+      : [`At position ${p} the models are told `, apart(state.text(what)), "; ", apart(title), ` would be right. ${rest ? `${more}.` : "Nothing follows: choose an earlier position."}`]));
+    if (legendTheme !== view.theme) {
+      legendTheme = view.theme;
+      ramp.replaceChildren(heat.legend([0, 0.5, 1].map(stop)));
+    }
     runButton.disabled = !live || busy;
     if (p !== seen) { // a long answer is scrolled to where the error is
       seen = p;

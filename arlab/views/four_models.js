@@ -12,6 +12,7 @@ function render({ model, el }) {
   const back = view.button("◀", () => pick(get("step") - 1), { "aria-label": "Step back" });
   const on = view.button("▶", () => pick(get("step") + 1), { "aria-label": "Step on" });
   const where = h("span", { class: "al-label fm-where" });
+  const said = h("div", { class: "fm-said", role: "status" }); // for who listens: what is to be seen in the lanes
 
   // ---- answer and lanes -----------------------------------------------------------------------------------------------
   const answer = h("section", { class: "fm-lane fm-answer", "aria-label": "Right answer" });
@@ -44,7 +45,7 @@ function render({ model, el }) {
     h("h3", {}, "Models side by side"),
     h("p", {}, "Each model reads the source and writes greedily, token by token. Move the step: which model looks where?"),
     sourceBox(view, { button: "Run", title: "Let all models read this source" }),
-    h("div", { class: "fm-step" }, h("span", { class: "fm-name" }, "Step"), range, back, on, where),
+    h("div", { class: "fm-step" }, h("span", { class: "fm-name" }, "Step"), range, back, on, where), said,
     answer, place,
     h("div", { class: "al-legend fm-legend" }, scale, marked, strips),
   ].filter(Boolean));
@@ -62,6 +63,7 @@ function render({ model, el }) {
     on.disabled = step === steps() - 1;
     setText(where, `${step} of ${steps() - 1}`);
     for (const lane of lanes) lane.show(step);
+    setText(said, `Step ${step}. ${lanes.map((lane) => lane.told(step)).join(". ")}.`);
     answers.forEach((chip, i) => chip.classList.toggle("fm-now", i === step));
     marked.hidden = answer.hidden;
     if (legendTheme === view.theme) return;

@@ -1,7 +1,7 @@
 // One model of the view: its tokens shaded by probability, and where it looks at the step. Gives { box, show(step) }.
 const modelLane = (view, lane, sources, { pick }) => {
   const { h, setText, visible } = arlab;
-  const short = (p) => (p >= 0.995 ? "1.0" : p < 0.005 ? "<.01" : p.toFixed(2).replace(/^0/, ""));
+  const short = (p) => (p >= 0.995 ? "1.0" : p === 0 ? "0" : p < 0.005 ? "<.01" : p.toFixed(2).replace(/^0/, ""));
   const nats = (x) => (x <= -1e9 ? "−∞" : heat.number(x));
 
   const chips = lane.tokens.map((token, i) => {
@@ -37,7 +37,8 @@ const modelLane = (view, lane, sources, { pick }) => {
     if (shaded !== view.theme) shade((shaded = view.theme));
     chips.forEach((chip, i) => chip.setAttribute("aria-pressed", String(i === step)));
     const over = step >= lane.tokens.length;
-    setText(detail, over ? `step ${step}: it had ended` : `step ${step}: ${lane.best[step].map(([token, p]) => `“${visible(token)}” ${short(p)}`).join(", ")}`);
+    detail.replaceChildren(`step ${step}: `, ...(over ? ["it had ended"] // bdi: letters from right to left would turn the numbers around
+      : lane.best[step].flatMap(([token, p], n) => [n ? ", " : "", h("bdi", {}, `“${visible(token)}”`), ` ${short(p)}`])));
     if (!lane.strip) return;
     const weights = over ? null : lane.strip[step];
     bars.forEach(({ cell, share, bar }, j) => {
@@ -50,5 +51,7 @@ const modelLane = (view, lane, sources, { pick }) => {
     strip.dataset.heaviest = String(most);
     strip.setAttribute("aria-label", most < 0 ? "No attention at this step" : `Cross-attention: most, ${weights[most].toFixed(3)}, on source ${most}, ${sources[most]}`);
   };
-  return { box, show };
+  // The step in words.
+  const told = (step) => `${lane.name}: ${step < chips.length ? `${visible(lane.tokens[step])}, ${lane.p[step].toFixed(2)}${lane.wrong[step] ? ", differs from the answer" : ""}` : "it had ended"}`;
+  return { box, show, told };
 };

@@ -22,7 +22,7 @@ const orderLane = (() => {
       cell.addEventListener("click", () => look(place));
       return { place, cell, symbol, mark, bar, p };
     });
-    const paper = h("div", { class: "or-paper", style: { gridTemplateColumns: `16px repeat(${places.length}, minmax(0, 52px))` } },
+    const paper = h("div", { class: places.length > 6 ? "or-paper or-narrow" : "or-paper", style: { gridTemplateColumns: `16px repeat(${places.length}, minmax(0, 52px))` } },
       row("carry", "", carries), row("a", "", above), row("b", "+", below), h("span", { class: "or-rule" }),
       row("answer", "", answers.map(({ cell }) => cell)), row("turn", "", turns));
     const about = h("p", { class: "or-about" });
@@ -99,7 +99,7 @@ const orderLane = (() => {
       verdict.title = all ? "The product of the probabilities of the digits written" : "";
       const others = chosen ? lane.steps[chosen.step].length - 1 : 0;
       setText(about, chosen ? explain(chosen, needed, others, shown) : recorded ? "Nothing is written yet." : "");
-      setText(which, chosen ? `${capital(placeName(chosen.place))}, written ${ordinal(chosen.step + 1)}: probability of each digit` : "");
+      setText(which, chosen ? `${capital(placeName(chosen.place))}: probability of each digit` : "");
       const truth = chosen ? digit(sum, chosen.place) : -1;
       distribution.style.visibility = chosen ? "" : "hidden";
       bars.forEach(({ fill, box: column }, i) => {

@@ -17,7 +17,7 @@ function render({ model, el }) {
   };
   const field = (trait, label) => {
     const input = h("input", { type: "text", class: "or-operand-field", inputmode: "numeric", autocomplete: "off", "aria-label": label, disabled: !live,
-      title: live ? `A number from 0 to ${10 ** digits - 1}` : WHY, dataset: { trait }, "data-lm-suppress-shortcuts": "true", maxlength: digits,
+      title: live ? `A number from 0 to ${10 ** digits - 1}` : WHY, dataset: { trait }, "data-lm-suppress-shortcuts": "true", maxlength: digits, style: { width: `calc(${Math.max(7, digits + 1)}ch + 18px)` },
       onkeydown: (event) => { if (event.key === "Enter") { event.preventDefault(); event.stopPropagation(); add(); } } });
     input.value = String(view.get(trait));
     view.watch([trait], () => { input.value = String(view.get(trait)); });
@@ -101,7 +101,7 @@ function render({ model, el }) {
     h("div", { class: "al-buttons or-sum" }, a, h("span", { class: "or-plus" }, "+"), b, addButton, random, chain), why,
     chips.length > 1 ? h("div", { class: "or-recorded" }, h("span", { class: "al-label" }, "Recorded"), choice) : "",
     h("div", { class: "or-steps" }, h("div", { class: "al-buttons" }, playButton, back, next), slider),
-    h("div", { class: "or-lanes", style: { gridTemplateColumns: `repeat(auto-fit, minmax(min(100%, ${wide}px), 1fr))` } }, made.map(({ box }) => box)),
+    h("div", { class: lanes.some(({ way }) => way === "in parallel") ? "or-lanes or-parallel" : "or-lanes", style: { gridTemplateColumns: `repeat(auto-fit, minmax(min(100%, ${wide}px), 1fr))` } }, made.map(({ box }) => box)),
     h("div", { class: "al-legend or-legend" }, key("known", "carry that a written digit shows", "1"), key("open", "carry that must be foreseen", "1"),
       key("needed", "digits that the framed one depends on", "4"), key("right", "✓ right", "5"), key("wrong", "✗ wrong", "5"),
       h("span", {}, "under each digit: its probability, and the step that wrote it; choose one to see it in every lane")));

@@ -47,7 +47,7 @@ const shotsChart = (() => {
           const group = svg("g", { class: "sh-point", "data-k": n, "data-kind": one, "data-on": String(on),
             onclick: () => choose({ k: n, shuffled: one === "shuffled" }) },
             mark(one, ...at, on ? 6.5 : 4.5), svg("circle", { class: "sh-hand", cx: at[0], cy: at[1], r: 12 }),
-            svg("title", {}, `${n} examples${n ? `, ${one} labels` : ""}: ${count.right} of ${count.asked} right`));
+            svg("title", {}, `${n} example${n === 1 ? "" : "s"}${n ? `, ${one} labels` : ""}: ${count.right} of ${count.asked} right`));
           parts.push(group);
           if (on) named.push({ at, words: round(share(count)) });
         }
@@ -60,8 +60,9 @@ const shotsChart = (() => {
       picture.setAttribute("aria-label", `Right answers against the number of examples. ${KINDS.map((one) => `${one} labels: ${ks.map((n) => [n, counts(task, n, one)])
         .filter(([, count]) => count).map(([n, count]) => `${n}: ${round(share(count))}`).join(", ")}`).join(". ")}`);
       picture.replaceChildren(...parts);
-      const asked = Math.max(...ks.flatMap((n) => KINDS.map((one) => counts(task, n, one)?.asked ?? 0)));
-      setText(worth, asked === 1 ? "One question only." : `${asked} questions each, so a single answer is worth ${round(1 / asked).replace("\u00a0%", "")} points.`);
+      const all = ks.flatMap((n) => KINDS.map((one) => counts(task, n, one)?.asked ?? 0)).filter(Boolean), asked = Math.max(...all), least = Math.min(...all);
+      setText(worth, asked === 1 ? "One question only." : least < asked ? `${least} to ${asked} questions each.`
+        : `${asked} questions each, so a single answer is worth ${round(1 / asked).replace("\u00a0%", "")} points.`);
     };
     const sizes = new ResizeObserver(() => view.redraw());
     sizes.observe(field);

@@ -23,7 +23,8 @@ function render({ model, el }) {
   const choose = (values) => {
     const task = tasks.get(values.task ?? view.get("task"));
     const query = task.queries.includes(view.get("query")) ? view.get("query") : task.queries[0];
-    view.set({ ...values, query: values.query ?? query });
+    const own = values.task === undefined || task.ks.includes(values.k ?? view.get("k")) ? {} : { k: Math.max(...task.ks) }; // as in the kernel
+    view.set({ ...values, ...own, query: values.query ?? query });
   };
 
   // ---- controls -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 const sourceBox = (view, { button = "Decode", title = "Let the model read this source" } = {}) => {
   const { h } = arlab;
   if (!view.get("_editable")) return null;
-  const field = h("input", { type: "text", "aria-label": "Source", "data-lm-suppress-shortcuts": "true", spellcheck: "false",
+  const field = h("input", { type: "text", "aria-label": "Source", "data-lm-suppress-shortcuts": "true", spellcheck: "false", dir: "auto",
     autocomplete: "off", value: view.get("source_text"),
     onkeydown: (event) => { if (event.key === "Enter" && !event.isComposing) { event.stopPropagation(); run(); } } });
   const offline = "A saved page has no kernel: open the notebook to read another source";

@@ -21,8 +21,9 @@ MAX_TOKENS = 128  # of a source and of a target: more would be cells of under si
 class SourceTextView(View):
     """A view whose source can be written anew: `source_text` is what the page's box says, and can be set.
 
-    Subclasses give `_show(result)`, and hand `_runs(text, run)` the function that computes a result for a text. A text
-    that `run` refuses (by raising) leaves the trait as it was.
+    Subclasses give `_show(result)`, which must not fail, and hand `_runs(text, run)` the function that computes a
+    result for a text. A text that `run` refuses (by raising) leaves the trait as it was; the same text is run anew, for
+    the model may have been trained since.
     """
 
     source_text = traitlets.Unicode("").tag(sync=True)
@@ -44,15 +45,14 @@ class SourceTextView(View):
         raise NotImplementedError
 
     def _asked(self, text: str) -> None:
-        if text == self.source_text and self._run is not None:
-            self._show(self._run(text))  # no change to observe, but the model may have been trained since
-        else:
-            self.source_text = text
+        self.source_text = text
 
     @traitlets.validate("source_text")
     def _check_source_text(self, proposal: Any) -> str:
         if self._run is not None:
             self._result = self._run(proposal["value"])
+            if proposal["value"] == self.source_text:
+                self._show(self._result)  # there will be no change to observe
         elif not self._editable:
             raise BadValue("this view was given ready made: without a model there is no other source to read")
         return proposal["value"]

@@ -259,6 +259,13 @@ def test_the_map_follows_the_head_and_the_theme(saved_page):
     assert len(seen) == 6
 
 
+def test_an_accent_without_its_letter_and_other_invisible_tokens_are_seen(saved_page):
+    tokens = ["e", "\u0301", " ", "\n", "\u200b", ""]
+    page = saved_page(AlignmentView(torch.ones(6, 1), ["x"], tokens))
+    shown = page.locator(".av-target .al-token").all_inner_texts()
+    assert shown == ["e", "◌\u0301", "␣", "⏎", "⟨U+200B⟩", "⟨empty⟩"]
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_key_press_to_paint_within_a_frame(saved_page, large):
     size = (20, 16, 60, 60) if large else (1, 4, 11, 25)

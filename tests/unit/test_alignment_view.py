@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 import torch
+import traitlets
 
 from arlab.nn.attention import record_attention
 from arlab.nn.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
@@ -194,6 +195,20 @@ def test_the_gold_spans_are_asked_for_what_was_written(model):
     assert plain.gold == []
 
 
+def test_why_there_is_no_gold_alignment_stands_in_the_note(model):
+    def gold(source, said):
+        if source == "ba":
+            raise ValueError("'ba' does not exist")
+        return [(0, 1)]
+
+    view = AlignmentView.run(model, SOURCE, TARGET, "ab", **IDS, gold=gold)
+    view.source_text = "ba"
+    assert view.source_tokens == ["b", "a"] and view.gold == []
+    assert view.note.startswith("Written greedily") and view.note.endswith(". No alignment: 'ba' does not exist.")
+    view.source_text = "ab"
+    assert view.gold[0] == [0, 1] and "No alignment" not in view.note
+
+
 def test_a_refused_source_leaves_everything_as_it_was(as_shipped, model):
     view = AlignmentView.run(model, SOURCE, TARGET, "abc", **IDS)
     before = view.weights
@@ -208,7 +223,37 @@ def test_a_refused_source_leaves_everything_as_it_was(as_shipped, model):
         assert view.source_text == "abc" and view.weights is before
 
 
-def test_the_same_source_is_read_again_when_asked(model):
+def test_a_gold_alignment_that_does_not_fit_leaves_everything_as_it_was(as_shipped, model):
+    """Refused before the new text is there: a text beside the maps of another one would be a lie."""
+    spans = {"abc": [(0, 1)], "fed": [(2, 9)]}
+    view = AlignmentView.run(model, SOURCE, TARGET, "abc", **IDS, gold=lambda text, said: spans[text])
+    before = (view.weights, view.gold, view.note)
+    with pytest.raises(ValueError, match=r"gold\[0\] is \[2, 9\]"):
+        view.source_text = "fed"
+    assert (view.source_text, view.source_tokens) == ("abc", list("abc"))
+    assert all(now is then for now, then in zip((view.weights, view.gold, view.note), before, strict=True))
+
+
+def test_the_gold_alignment_and_the_tokens_can_be_set(as_shipped):
+    view = AlignmentView(torch.tensor([[0.5, 0.25, 0.25], [0, 0.25, 0.75]]), "abc", "xy")
+    view.gold = [(0, 1)]
+    assert view.gold == [[0, 1], None] and (view.score.inside, view.score.counted) == (1, 1)
+    for name, value, message in [
+        ("gold", [(0, 4)], r"gold\[0\] is \[0, 4\]; needed None or \(start, end\)"),
+        ("gold", [None] * 3, "gold has 3 entries for 2 target tokens"),
+        ("source_tokens", ["a"], "source_tokens has 1 strings; the maps have 3"),
+        ("target_tokens", [], "target_tokens has 0 strings; the maps have 2"),
+    ]:
+        before = getattr(view, name)
+        with pytest.raises(traitlets.TraitError, match=message):
+            setattr(view, name, value)
+        assert getattr(view, name) == before
+    view.gold, view.source_tokens = [], ["A", "B", "C"]
+    assert view.gold == [] and view.source_tokens == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("asked", ["by the page", "from Python"])
+def test_the_same_source_is_read_again_when_asked(model, asked):
     """The weights may have moved meanwhile: the page's button must not show the old maps for ever."""
     own = copy.deepcopy(model)
     view = AlignmentView.run(own, SOURCE, TARGET, "abc", **IDS)
@@ -216,7 +261,10 @@ def test_the_same_source_is_read_again_when_asked(model):
     with torch.no_grad():
         for block in own.decoder:
             block.cross.q.weight.mul_(20)
-    view._answer(view, {"ask": "source", "number": 1, "payload": {"text": "abc"}}, [])
+    if asked == "from Python":
+        view.source_text = "abc"
+    else:
+        view._answer(view, {"ask": "source", "number": 1, "payload": {"text": "abc"}}, [])
     assert not torch.allclose(view.weights[..., :1, :], before)
 
 
