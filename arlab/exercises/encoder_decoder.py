@@ -46,6 +46,8 @@ def check_fixed_context(student):
     answers = [_stacked(student(h.clone(), lengths.clone(), kind)) for h, lengths, kind in cases]
     expected = [context_by_mask(*case) for case in cases]
     for answer, right, (h, _, kind) in zip(answers, expected, cases, strict=True):
+        if isinstance(answer, torch.Tensor) and answer.shape == (len(h), *right.shape) and len(h) > 1:
+            return "every row at every row's length, (rows, rows, d): index the rows as well, with torch.arange(rows)."
         problem = shape_problem(answer, right, f"the {kind} context of h {tuple(h.shape)}")
         if problem:
             return problem
@@ -92,6 +94,18 @@ def context_one_too_far(h, lengths, kind):
     return h[rows, ends] if kind == "last" else context_by_mask(h, lengths, kind)
 
 
+def context_one_too_early(h, lengths, kind):
+    return h[torch.arange(len(h)), lengths - 2] if kind == "last" else context_by_mask(h, lengths, kind)
+
+
+def context_from_the_end(h, lengths, kind):
+    return h[torch.arange(len(h)), -lengths] if kind == "last" else context_by_mask(h, lengths, kind)
+
+
+def context_without_rows(h, lengths, kind):
+    return h[:, lengths - 1] if kind == "last" else context_by_mask(h, lengths, kind)
+
+
 def context_first(h, lengths, kind):
     return h[:, 0] if kind == "last" else context_by_mask(h, lengths, kind)
 
@@ -102,6 +116,15 @@ def context_mean_of_all(h, lengths, kind):
 
 def context_mean_one_too_far(h, lengths, kind):
     return context_by_mask(h, (lengths + 1).clamp(max=h.size(1)), "mean") if kind == "mean" else _last(h, lengths)
+
+
+def context_mean_without_the_last(h, lengths, kind):
+    return context_by_mask(h, (lengths - 1).clamp(min=1), "mean") if kind == "mean" else _last(h, lengths)
+
+
+def context_greatest(h, lengths, kind):
+    greatest = [states[:n].amax(0) for states, n in zip(h, lengths.tolist(), strict=True)]
+    return torch.stack(greatest) if kind == "mean" else _last(h, lengths)
 
 
 def context_divided_by_time(h, lengths, kind):
@@ -131,12 +154,16 @@ def _last(h, lengths):
 _LAST_MISTAKES = (
     (context_of_padding, "h[:, -1] is padding for a short source: take state lengths - 1 of each row."),
     (context_one_too_far, "one place too far: the last of n states has the index n - 1."),
+    (context_one_too_early, "one place too early: that is the state before the last one; the last has index n - 1."),
+    (context_from_the_end, "-lengths counts from the end of the row, padding included: count from its beginning."),
     (context_first, "that is the first state; it has read one token only. The last one has read them all."),
     (context_always_mean, "kind='last' asks for the last real state of each row, not for the mean."),
 )
 _MEAN_MISTAKES = (
     (context_mean_of_all, "the mean runs over the padding too: leave it out of the sum and of the number."),
     (context_mean_one_too_far, "one state of padding is in the mean: of n states the real ones are 0 to n - 1."),
+    (context_mean_without_the_last, "the last real state is missing from the mean."),
+    (context_greatest, "that is the greatest value of each component; asked for is their mean."),
     (context_divided_by_time, "divide by each source's own length, not by the width of the batch."),
     (context_padding_in_the_sum, "the padding is in the sum, though not in the number you divide by: mask it out."),
     (context_sum, "that is the sum; divide it by each source's length."),
@@ -154,9 +181,14 @@ fixed_context = Exercise(
     wrong=(
         Wrong(context_of_padding, says="is padding for a short source"),
         Wrong(context_one_too_far, says="one place too far"),
+        Wrong(context_one_too_early, says="one place too early"),
+        Wrong(context_from_the_end, says="from the end of the row"),
+        Wrong(context_without_rows, says="index the rows as well"),
         Wrong(context_first, says="the first state"),
         Wrong(context_mean_of_all, says="over the padding too"),
         Wrong(context_mean_one_too_far, says="one state of padding"),
+        Wrong(context_mean_without_the_last, says="is missing from the mean"),
+        Wrong(context_greatest, says="the greatest value"),
         Wrong(context_divided_by_time, says="each source's own length"),
         Wrong(context_padding_in_the_sum, says="mask it out"),
         Wrong(context_sum, says="that is the sum"),
@@ -173,7 +205,7 @@ _BOTH = "return two tensors: the context c (rows, d) and the weights alpha (rows
 def check_attention_step(student):
     g = torch.Generator().manual_seed(16)
     cases = [(2 * torch.randn(len(h), h.size(2), generator=g), h, lengths) for h, lengths in _sources(17) if len(h) > 1]
-    cases.append((torch.tensor([[40.0, 0.0]]), torch.tensor([[[3.0, 1.0], [-2.0, 5.0]]]), torch.tensor([2])))  # sharp
+    cases.append((torch.tensor([[60.0, 0.0]]), torch.tensor([[[3.0, 1.0], [-2.0, 5.0]]]), torch.tensor([2])))  # sharp
     answers = []
     for s, h, lengths in cases:
         answer = student(s.clone(), h.clone(), lengths.clone())
@@ -196,6 +228,8 @@ def check_attention_step(student):
     words = _mistake(answers, cases, _STEP_MISTAKES)
     if words:
         return words
+    if all(close(weights.exp(), right) for (_, weights), (_, right) in zip(answers, expected, strict=True)):
+        return "those are logarithms of the weights: take softmax, not log_softmax."
     if not all(bool(weights.isfinite().all()) for _, weights in answers):
         return "there are weights that are not finite numbers: let torch.softmax do it, which cannot overflow."
     if all(close(weights, right) for (_, weights), (_, right) in zip(answers, expected, strict=True)):
@@ -255,6 +289,30 @@ def step_divided_by_d(s, h, lengths):
     return _weighted(scores.masked_fill(_padding(h, lengths), -math.inf).softmax(-1), h)
 
 
+def step_times_sqrt_d(s, h, lengths):
+    scores = _scores(s, h) * s.size(-1)
+    return _weighted(scores.masked_fill(_padding(h, lengths), -math.inf).softmax(-1), h)
+
+
+def step_divided_by_sqrt_time(s, h, lengths):
+    scores = _scores(s, h) * math.sqrt(s.size(-1) / h.size(1))
+    return _weighted(scores.masked_fill(_padding(h, lengths), -math.inf).softmax(-1), h)
+
+
+def step_by_bare_exp(s, h, lengths):
+    weights = _scores(s, h).exp().masked_fill(_padding(h, lengths), 0.0)
+    return _weighted(weights / weights.sum(-1, keepdim=True), h)
+
+
+def step_of_logs(s, h, lengths):
+    return _weighted(_scores(s, h).masked_fill(_padding(h, lengths), -math.inf).log_softmax(-1), h)
+
+
+def step_divided_by_the_sum(s, h, lengths):
+    scores = _scores(s, h).masked_fill(_padding(h, lengths), 0.0)
+    return _weighted(scores / scores.sum(-1, keepdim=True), h)
+
+
 def step_over_rows(s, h, lengths):
     return _weighted(_scores(s, h).masked_fill(_padding(h, lengths), -1e9).softmax(0), h)
 
@@ -300,6 +358,9 @@ _STEP_MISTAKES = (
     (step_mask_afterwards, "you masked after the softmax, so the weights no longer sum to 1: -inf before it instead."),
     (step_without_scale, "the scores are not divided by sqrt(d)."),
     (step_divided_by_d, "the scores are divided by d; divide by its square root."),
+    (step_times_sqrt_d, "the scores are multiplied by sqrt(d); divide by it."),
+    (step_divided_by_sqrt_time, "the scores are divided by the root of the source's length; d is the states' width."),
+    (step_divided_by_the_sum, "the scores are divided by their sum, which may be near 0; softmax takes exp first."),
     (step_over_rows, "the softmax runs over the rows of the batch; it should run over the source positions."),
     (step_mask_upside_down, "the mask is upside down: the padding gets the weight."),
     (step_one_too_few, "the last real token of each source gets no weight: positions 0 to lengths - 1 are real."),
@@ -325,6 +386,11 @@ attention_step = Exercise(
         Wrong(step_mask_afterwards, says="masked after the softmax"),
         Wrong(step_without_scale, says="not divided by sqrt(d)"),
         Wrong(step_divided_by_d, says="by its square root"),
+        Wrong(step_times_sqrt_d, says="multiplied by sqrt(d)"),
+        Wrong(step_divided_by_sqrt_time, says="the states' width"),
+        Wrong(step_by_bare_exp, says="not finite numbers"),
+        Wrong(step_of_logs, says="logarithms of the weights"),
+        Wrong(step_divided_by_the_sum, says="takes exp first"),
         Wrong(step_over_rows, says="over the rows of the batch"),
         Wrong(step_mask_upside_down, says="upside down"),
         Wrong(step_one_too_few, says="the last real token"),
@@ -345,9 +411,11 @@ def check_target_logprob(student):
     cases = []
     for target, eos in (([2, 0, 1], 4), ([3], 0), ([1, 1, 2, 0, 3], 4), ([], 2)):
         cases.append((2 * torch.randn(len(target) + 1, 5, generator=g) + 1.5, target, eos))
-    answers = [as_tensor(student(logits.clone(), list(target), eos)) for logits, target, eos in cases[:3]]
+    answers = [_number(student(logits.clone(), list(target), eos)) for logits, target, eos in cases[:3]]
     expected = [torch.tensor(logprob_by_gathering(*case)) for case in cases]
     for answer, right in zip(answers, expected, strict=False):
+        if isinstance(answer, torch.Tensor) and answer.dim() > 0:
+            return f"one number, please; yours has shape {tuple(answer.shape)}: add up the terms of all positions."
         problem = shape_problem(answer, right, "log p(y | x)")
         if problem:
             return problem
@@ -357,12 +425,20 @@ def check_target_logprob(student):
             f"for the target {target} it should be {float(expected[0]):.4f}; yours is {float(answers[0]):.4f}."
         )
     try:
-        empty = as_tensor(student(cases[3][0].clone(), [], cases[3][2]))
-    except (RuntimeError, IndexError, ValueError) as error:
-        return f"an empty target is possible too, it is the end symbol alone: {error}"
+        empty = _number(student(cases[3][0].clone(), [], cases[3][2]))
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        return f"an empty target is possible too, it is the end symbol alone: {error or 'nothing came back'}"
     if not close(empty, expected[3]):
         return "an empty target is the end symbol alone: log p(<eos> | x)."
     return None
+
+
+def _number(answer):
+    """A tensor with a single number in it is as good as the number."""
+    answer = as_tensor(answer)
+    return answer.reshape(()) if isinstance(answer, torch.Tensor) and answer.numel() == 1 else answer
 
 
 def logprob_by_gathering(logits, target, eos_id):
@@ -394,6 +470,42 @@ def logprob_mean(logits, target, eos_id):
     return logprob_by_gathering(logits, target, eos_id) / (len(target) + 1)
 
 
+def logprob_mean_without_the_end(logits, target, eos_id):
+    return logprob_by_gathering(logits, target, eos_id) / max(len(target), 1)
+
+
+def logprob_cross_entropy(logits, target, eos_id):
+    return float(torch.nn.functional.cross_entropy(logits, torch.tensor([*target, eos_id])))
+
+
+def logprob_of_the_end_alone(logits, target, eos_id):
+    return float(logits[-1].log_softmax(-1)[eos_id])
+
+
+def logprob_multiplied(logits, target, eos_id):
+    return float(logits.log_softmax(-1)[range(len(target) + 1), [*target, eos_id]].prod())
+
+
+def logprob_of_the_picked(logits, target, eos_id):
+    return float(logits[range(len(target) + 1), [*target, eos_id]].log_softmax(0).sum())
+
+
+def logprob_first_left_out(logits, target, eos_id):
+    """As if row t were about token t + 1."""
+    return float(logits.log_softmax(-1)[range(len(target)), [*target, eos_id][1:]].sum())
+
+
+def logprob_each(logits, target, eos_id):
+    return logits.log_softmax(-1)[range(len(target) + 1), [*target, eos_id]]
+
+
+def logprob_index_after_the_loop(logits, target, eos_id):
+    total = 0.0
+    for t, token in enumerate(target):  # noqa: B007
+        total += float(logits[t].log_softmax(-1)[token])
+    return total + float(logits[t + 1].log_softmax(-1)[eos_id])
+
+
 def logprob_of_scores(logits, target, eos_id):
     return float(logits[range(len(target) + 1), [*target, eos_id]].sum())
 
@@ -423,6 +535,10 @@ def logprob_negative(logits, target, eos_id):
     return -logprob_by_gathering(logits, target, eos_id)
 
 
+def logprob_to_base_ten(logits, target, eos_id):
+    return logprob_by_gathering(logits, target, eos_id) / math.log(10)
+
+
 def logprob_in_bits(logits, target, eos_id):
     return logprob_by_gathering(logits, target, eos_id) / math.log(2)
 
@@ -432,6 +548,12 @@ _LOGPROB_MISTAKES = (
     (logprob_end_in_front, "the end symbol comes behind the target, not in front of it: y_1 .. y_m <eos>."),
     (logprob_last_id, "the end symbol need not be the last id of the vocabulary: take eos_id."),
     (logprob_mean, "that is the mean; the probability of a whole target is the product, so add up the logs."),
+    (logprob_mean_without_the_end, "you divided by m; the probability of a whole target is the product: no division."),
+    (logprob_cross_entropy, "that is cross_entropy's mean of -log p: the sum is asked for, and without the minus."),
+    (logprob_of_the_end_alone, "that is the end symbol alone: the target's own tokens have terms too."),
+    (logprob_multiplied, "you multiplied logarithms: the probabilities are multiplied, so their logs are added."),
+    (logprob_of_the_picked, "softmax comes first, over the whole vocabulary of each row; then pick the tokens."),
+    (logprob_first_left_out, "one row too early: the first row, read from <bos> alone, is about y_1."),
     (logprob_of_scores, "those are logits, not log-probabilities: take log_softmax first."),
     (logprob_plain, "that is the probability; return its logarithm."),
     (logprob_summed_probabilities, "you added up probabilities; the chain rule multiplies them, so add their logs."),
@@ -439,6 +561,7 @@ _LOGPROB_MISTAKES = (
     (logprob_greedy, "that is the likeliest token at each step; take the target's own."),
     (logprob_over_time, "the softmax runs over the positions; it should run over the vocabulary."),
     (logprob_negative, "the sign is wrong: a log-probability is never above 0."),
+    (logprob_to_base_ten, "use natural logarithms, not those to base 10."),
     (logprob_in_bits, "use natural logarithms, as in all notebooks."),
 )  # fmt: skip
 
@@ -455,6 +578,14 @@ target_logprob = Exercise(
         Wrong(logprob_end_in_front, says="comes behind the target"),
         Wrong(logprob_last_id, says="take eos_id"),
         Wrong(logprob_mean, says="that is the mean"),
+        Wrong(logprob_mean_without_the_end, says="divided by m"),
+        Wrong(logprob_cross_entropy, says="cross_entropy's mean"),
+        Wrong(logprob_of_the_end_alone, says="the end symbol alone"),
+        Wrong(logprob_multiplied, says="multiplied logarithms"),
+        Wrong(logprob_of_the_picked, says="softmax comes first"),
+        Wrong(logprob_first_left_out, says="one row too early"),
+        Wrong(logprob_each, says="add up the terms"),
+        Wrong(logprob_index_after_the_loop, says="an empty target is possible"),
         Wrong(logprob_of_scores, says="those are logits"),
         Wrong(logprob_plain, says="that is the probability"),
         Wrong(logprob_summed_probabilities, says="added up probabilities"),
@@ -462,6 +593,7 @@ target_logprob = Exercise(
         Wrong(logprob_greedy, says="the likeliest token"),
         Wrong(logprob_over_time, says="over the positions"),
         Wrong(logprob_negative, says="the sign is wrong"),
+        Wrong(logprob_to_base_ten, says="to base 10"),
         Wrong(logprob_in_bits, says="natural logarithms"),
     ),
 )

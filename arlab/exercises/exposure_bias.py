@@ -76,6 +76,8 @@ def _check_own_accuracy(student):
         if not (torch.equal(given_start, start) and torch.equal(given_targets, targets)):
             return "your function changed its arguments; append with torch.cat, or write into a copy."
         if not close(answer, expected, 1e-5):
+            if not close(as_tensor(student(model, start.clone(), targets.clone())), answer, 1e-5):
+                return "two runs differ: the model's word is the argmax, without a draw."
             return _name_own(answer, model, start, targets, expected)
     return None
 
@@ -89,7 +91,10 @@ def _name_own(answer, model, start, targets, expected):
         return "this is the share of wrong words; asked is the share of right ones."
     if close(answer, expected * len(targets), 1e-5):
         return "a count: divide by the number of rows."
-    alive = (_written(model, start, targets.size(1)) == targets).cumprod(1)
+    if close(answer, expected * len(targets) / targets.size(1), 1e-5):
+        return "divided by the number of positions: a share at one position is a mean over the rows."
+    own = _written(model, start, targets.size(1))
+    alive = (own == targets).cumprod(1)
     if close(answer, alive.float().mean(0), 1e-5):
         return "this is the share of rows without any error SO FAR: a word may be right although one before was wrong."
     once = torch.cat([start[:, None], said[:, :-1]], dim=1)
@@ -101,6 +106,14 @@ def _name_own(answer, model, start, targets, expected):
     last = _written_from_the_last(model, start, targets.size(1))
     if close(answer, (last == targets).float().mean(0), 1e-5):
         return "the model reads its last word alone: give it everything written so far, start symbol included."
+    if close(answer, (_written_without_the_start(model, start, targets.size(1)) == targets).float().mean(0), 1e-5):
+        return "after the first word the start symbol is gone: the model's words come behind it, not in its place."
+    if close(answer, (own[:, :1] == targets).float().mean(0), 1e-5):
+        return "every word is the one that follows the start symbol: take the logits of the LAST position, [:, -1]."
+    for column, shift in (("t + 1", 1), ("t - 1", -1)):
+        right = (own == targets.roll(-shift, 1)).float().mean(0)
+        if targets.size(1) > 2 and close(answer[1:-1], right[1:-1], 1e-5):
+            return f"word t is compared with column {column} of the targets: it belongs to column t."
     return (
         "the shares do not fit: word t is the argmax of the LAST position's logits after start and the model's words "
         "0 .. t - 1, and is compared with column t of the targets."
@@ -113,6 +126,27 @@ def _written_from_the_last(model, start, time):
         ids = model(ids)[:, -1].argmax(-1, keepdim=True)
         out.append(ids)
     return torch.cat(out, dim=1)
+
+
+def _written_without_the_start(model, start, time):
+    ids, out = start[:, None], []
+    for t in range(time):
+        out.append(model(ids)[:, -1].argmax(-1, keepdim=True))
+        ids = out[-1] if t == 0 else torch.cat([ids, out[-1]], dim=1)
+    return torch.cat(out, dim=1)
+
+
+def _drawn_accuracy(model, start, targets):
+    ids, right = start[:, None], []
+    for t in range(targets.size(1)):
+        said = torch.multinomial(model(ids)[:, -1].softmax(-1), 1)
+        right.append((said[:, 0] == targets[:, t]).float().mean())
+        ids = torch.cat([ids, said], dim=1)
+    return torch.stack(right)
+
+
+def _share(own, targets):
+    return (own == targets).float().mean(0)
 
 
 def _teacher_forced(model, start, targets):
@@ -150,6 +184,12 @@ own_accuracy = Exercise(
         Wrong(
             lambda m, s, y: (_written_from_the_last(m, s, y.size(1)) == y).float().mean(0), says="its last word alone"
         ),
+        Wrong(lambda m, s, y: _share(_written_without_the_start(m, s, y.size(1)), y), says="the start symbol is gone"),
+        Wrong(lambda m, s, y: _share(_written(m, s, y.size(1))[:, :1], y), says="the LAST position, [:, -1]"),
+        Wrong(lambda m, s, y: _share(_written(m, s, y.size(1)), y.roll(-1, 1)), says="column t + 1"),
+        Wrong(lambda m, s, y: _share(_written(m, s, y.size(1)), y.roll(1, 1)), says="column t - 1"),
+        Wrong(lambda m, s, y: own_accuracy_of(m, s, y) * len(y) / y.size(1), says="the number of positions"),
+        Wrong(_drawn_accuracy, says="two runs differ"),
     ),
 )
 
@@ -183,7 +223,10 @@ def _prefixes(rows, time, vocab):
 def _check_noisy_prefix(student):
     for rate, vocab, rows, time in ((0.0, 10, 3, 5), (1.0, 5, 200, 10), (0.2, 4, 100, 21), (0.6, 2, 100, 11)):
         inputs, given = _prefixes(rows, time, vocab), _prefixes(rows, time, vocab)
-        answer = as_tensor(student(given, rate, vocab, torch.Generator().manual_seed(rows)))
+        answer = student(given, rate, vocab, torch.Generator().manual_seed(rows))
+        if isinstance(answer, list) and answer and all(isinstance(row, torch.Tensor) for row in answer):
+            answer = torch.stack(answer) if len({row.shape for row in answer}) == 1 else answer  # a list of rows
+        answer = as_tensor(answer)
         problem = shape_problem(answer, inputs, "the noisy prefix")
         if problem:
             return problem
@@ -200,10 +243,17 @@ def _check_noisy_prefix(student):
         told = _name_noise(answer, changed[:, 1:], inputs, rate, vocab)
         if told:
             return told
-        again = as_tensor(student(inputs.clone(), rate, vocab, torch.Generator().manual_seed(rows)))
+        again, other = (_prefix_from(student, inputs, rate, vocab, seed) for seed in (rows, rows + 1))
         if not torch.equal(again, answer):
             return "the same seed gave two different results: hand generator=generator to every draw."
+        if 0 < rate < 1 and torch.equal(other, answer):
+            return "two different generators gave the same result: draw from the generator that you are given."
     return None
+
+
+def _prefix_from(student, inputs, rate, vocab, seed):
+    answer = student(inputs.clone(), rate, vocab, torch.Generator().manual_seed(seed))
+    return torch.stack(list(map(as_tensor, answer)))
 
 
 def _name_noise(answer, changed, inputs, rate, vocab):
@@ -211,6 +261,11 @@ def _name_noise(answer, changed, inputs, rate, vocab):
     spread = 6 * (rate * (1 - rate) / n) ** 0.5 + 1e-9  # six standard errors: once in five hundred million
     if rate > 0 and changed.any() and len(answer[:, 1:][changed].unique()) == 1 and vocab > 2:
         return "the wrong token is always the same one: draw it anew for every place."
+    if rate == 1 and share < 1 and not changed.any(0).all():
+        never = (~changed.any(0)).nonzero()[:, 0] + 1
+        return f"at rate 1 the tokens at {never.tolist()} stay: only position 0, the start symbol, should."
+    if rate == 1 and share < 1 and len(kept := inputs[:, 1:][~changed].unique()) == 1:
+        return f"at rate 1 token {int(kept)} is never replaced: take the remainder modulo vocab, do not clamp."
     if rate == 1 and abs(share - (1 - 1 / vocab)) < 0.05 and share < 1:
         return (
             "at rate 1 some tokens are still right: the wrong one is drawn from ALL tokens, the true one included. "
@@ -224,6 +279,8 @@ def _name_noise(answer, changed, inputs, rate, vocab):
         by_row, by_column = changed.double().mean(1), changed.double().mean(0)
         if set(by_row.tolist()) <= {0.0, 1.0}:
             return "whole rows are replaced or none of it: toss a coin for every token."
+        if len(by_row.unique()) == 1:
+            return "every row has the same number of wrong tokens: toss a coin for each token, without counting them."
         if set(by_column.tolist()) <= {0.0, 1.0}:
             return "the same positions are replaced in every row: toss a coin for every token of every row."
     shift = (answer[:, 1:] - inputs[:, 1:]) % vocab
@@ -292,6 +349,27 @@ def _noise_without_generator(inputs, rate, vocab, generator):
     return noisy_prefix_of(inputs, rate, vocab, None)
 
 
+def _noise_counted(inputs, rate, vocab, generator):
+    hit = torch.zeros(inputs.shape, dtype=torch.bool)
+    for row in hit:
+        row[1 + torch.randperm(len(row) - 1, generator=generator)[: round(rate * (len(row) - 1))]] = True
+    shift = torch.randint(1, vocab, inputs.shape, generator=generator)
+    return torch.where(hit, (inputs + shift) % vocab, inputs)
+
+
+def _noise_clamped(inputs, rate, vocab, generator):
+    hit = torch.rand(inputs.shape, generator=generator) < rate
+    hit[:, 0] = False
+    shift = torch.randint(1, vocab, inputs.shape, generator=generator)
+    return torch.where(hit, (inputs + shift).clamp(max=vocab - 1), inputs)
+
+
+def _noise_from_position_2(inputs, rate, vocab, generator):
+    noisy = noisy_prefix_of(inputs, rate, vocab, generator)
+    noisy[:, 1] = inputs[:, 1]
+    return noisy
+
+
 def _noise_one_step(inputs, rate, vocab, generator):
     hit = torch.rand(inputs.shape, generator=generator) < rate
     hit[:, 0] = False
@@ -318,7 +396,14 @@ noisy_prefix = Exercise(
         Wrong(_noise_uneven, says="more often than others"),
         Wrong(_noise_by_column, says="whole rows or columns"),
         Wrong(_noise_without_generator, says="two different results"),
-        Wrong(lambda x, r, v, g: x.clone(), says="a share of 0.00"),
+        Wrong(_noise_counted, says="the same number of wrong tokens"),
+        Wrong(_noise_clamped, says="do not clamp"),
+        Wrong(_noise_from_position_2, says="the tokens at [1] stay"),
+        Wrong(
+            lambda x, r, v, g: noisy_prefix_of(x, r, v, torch.Generator().manual_seed(0)),
+            says="two different generators",
+        ),
+        Wrong(lambda x, r, v, g: x.clone(), says="at rate 1 the tokens at"),
         Wrong(lambda x, r, v, g: noisy_prefix_of(x, r, v + 1, g) if r else x.clone(), says="wrong tokens come from"),
     ),
 )
@@ -369,11 +454,21 @@ def _check_reward_loss(student):
     return None
 
 
+def _name_reward(found, rewards, log_p, expected):
+    """The mistake, also where the sign is wrong as well or a sum was taken for the mean."""
+    size = rewards.numel()
+    for scaled, first in ((found, ""), (-found, "the sign is wrong. And "), (found / size, "a sum, not a mean. And ")):
+        words = _one_mistake(scaled, rewards, log_p, expected)
+        if words:
+            return first + words
+    return "the gradient does not fit: each answer's is -(its reward - the mean of the others) / number of answers."
+
+
 def _others(rewards):
     return (rewards.sum(1, keepdim=True) - rewards) / (rewards.size(1) - 1)
 
 
-def _name_reward(found, rewards, log_p, expected):
+def _one_mistake(found, rewards, log_p, expected):
     n, size = rewards.size(1), rewards.numel()
     plain = -rewards / size
     if close(found, -expected, 1e-6):
@@ -382,6 +477,10 @@ def _name_reward(found, rewards, log_p, expected):
         return "a sum over all answers: take the mean, or the learning rate depends on how many you draw."
     if close(found, expected * n, 1e-6):
         return "you summed over a question's answers: take the mean over them as well."
+    if len(rewards) > 1 and close(found, expected * len(rewards), 1e-6):
+        return "you summed over the questions: take the mean over them as well."
+    if close(found, torch.full_like(found, -1 / size), 1e-6):
+        return "the rewards have no say: every drawn answer is made more probable by as much."
     if close(found, plain, 1e-6):
         return "without a baseline: right on average, but it varies more. Take off the mean of the OTHER answers."
     if close(found, -(rewards - rewards.mean(1, keepdim=True)) / size, 1e-6) and n > 1:
@@ -389,6 +488,19 @@ def _name_reward(found, rewards, log_p, expected):
             "the baseline contains the answer's own reward, so it depends on what was drawn: the gradient comes out "
             f"too short, by a factor of (n - 1) / n = {(n - 1) / n:.2f}. Take the mean of the other answers."
         )
+    for spread in (rewards.std(1, keepdim=True), rewards.std(1, keepdim=True, correction=0)):
+        advantages = (rewards - rewards.mean(1, keepdim=True), rewards - _others(rewards))
+        if any(close(found, -advantage / spread / size, 1e-4) for advantage in advantages):
+            return (
+                "divided by the standard deviation: it differs from question to question, so the gradient does not "
+                "even point in the right direction any more. Leave it out, and take the mean of the OTHER answers."
+            )
+    if n > 2 and close(found, -(rewards - _others(rewards) * (n - 1)) / size, 1e-6):
+        return "the sum of the others is taken off: divide it by n - 1, a baseline is as large as one reward."
+    if n > 2 and close(found, -(rewards - rewards.amax(1, keepdim=True)) / size, 1e-6):
+        return "the best answer is no baseline: with it no answer is ever made more probable. Take the others' mean."
+    if close(found, -(rewards - _others(rewards)).clamp(min=0) / size, 1e-6):
+        return "only the answers above the baseline count: those below it should become less probable."
     if close(found, -(rewards - rewards.mean()) / size, 1e-6):
         return "one baseline for all questions, the answer's own reward in it: take the question's other answers."
     if close(found, -(rewards - _others(rewards) * (n - 1) / n) / size, 1e-6) and n > 1:
@@ -397,10 +509,12 @@ def _name_reward(found, rewards, log_p, expected):
         return "the baseline is the mean of all other answers to ALL questions: take those to the same question."
     if len(rewards) > 1 and close(found, -(rewards - _others(rewards.T).T) / size, 1e-6):
         return "the baseline is taken along the wrong axis: a row holds the answers to one question."
+    if len(rewards) > 1 and close(found, -(rewards - rewards.mean(0)) / size, 1e-6):
+        return "the mean runs over the questions: a row holds the answers to one question, so take it along dim 1."
     weighted = expected * log_p.exp()
     if close(found, weighted, 1e-6):
         return "you used p instead of log p: the answers were DRAWN from p, so each would be weighted by p twice."
-    return "the gradient does not fit: each answer's is -(its reward - the mean of the others) / number of answers."
+    return None
 
 
 reward_loss_of = reward_loss
@@ -421,6 +535,21 @@ reward_loss = Exercise(
         Wrong(lambda lp, r: -((r - (r.sum(1, keepdim=True) - r) / r.size(1)) * lp).mean(), says="divided by n"),
         Wrong(lambda lp, r: -((r - (r.sum() - r) / (r.numel() - 1)) * lp).mean(), says="ALL questions"),
         Wrong(lambda lp, r: -((r - _others(r.T).T) * lp).mean(), says="the wrong axis"),
+        Wrong(lambda lp, r: -((r - r.mean(0)) * lp).mean(), says="runs over the questions"),
+        Wrong(
+            lambda lp, r: -((r - r.mean(1, keepdim=True)) / (r.std(1, keepdim=True) + 1e-8) * lp).mean(),
+            says="deviation",
+        ),
+        Wrong(lambda lp, r: -((r - _others(r)) / (r.std(1, keepdim=True) + 1e-6) * lp).mean(), says="deviation"),
+        Wrong(
+            lambda lp, r: -((r - (r.sum(1, keepdim=True) - r)) * lp).mean(), says="the sum of the others is taken off"
+        ),
+        Wrong(lambda lp, r: -((r - r.amax(1, keepdim=True)) * lp).mean(), says="the best answer is no baseline"),
+        Wrong(lambda lp, r: -((r - _others(r)).clamp(min=0) * lp).mean(), says="only the answers above"),
+        Wrong(lambda lp, r: -((r - _others(r)) * lp).sum(0).mean(), says="summed over the questions"),
+        Wrong(lambda lp, r: -lp.mean(), says="the rewards have no say"),
+        Wrong(lambda lp, r: (r * lp).mean(), says="the sign is wrong. And without a baseline"),
+        Wrong(lambda lp, r: -(r * lp).sum(), says="a sum, not a mean. And without a baseline"),
         Wrong(lambda lp, r: -((r - _others(r)) * lp.exp()).mean(), says="p instead of log p"),
         Wrong(lambda lp, r: -((r - _others(r)) * lp.detach()).mean(), says="no gradient reaches log_p"),
         Wrong(lambda lp, r: -((r - _others(r)) * lp), says="the loss is one number"),
