@@ -7,15 +7,8 @@ import re
 import pytest
 from babel.dates import format_date, format_skeleton
 
-from arlab.text.dates import (
-    LOCALES,
-    PATTERNS,
-    date_pairs,
-    formats,
-    read_date,
-    split_dates,
-    write_date,
-)
+from arlab.text.date_formats import LOCALES, PATTERNS, formats
+from arlab.text.dates import date_pairs, read_date, split_dates, write_date
 
 PAIRS = date_pairs(3000, seed=1)
 
