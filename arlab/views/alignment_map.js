@@ -109,6 +109,7 @@ const alignmentMap = (view, { state, point, pick }) => {
   // All labels that fit, and always the chosen ones.
   function drawLabels(ctx, theme) {
     const { alignment, sources, targets, target, source } = state(), g = geometry(canvas.width), { left, top, w, t } = g;
+    ctx.textBaseline = "middle";
     const shown = (n, chosen, size, need) => {
       const every = Math.ceil(need / size);
       return n === chosen || (n % every === 0 && (every === 1 || Math.abs(n - chosen) * size >= need));
