@@ -10,6 +10,7 @@ VENV ?= .venv
 WORKERS ?= 2
 JUPYTER_FLAGS ?=
 N ?=
+SEED ?= 1
 
 ifeq ($(OS),Windows_NT)
 PY := $(VENV)/Scripts/python
@@ -29,7 +30,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.t
 export GOMP_SPINCOUNT = 1000
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 
-.PHONY: lab test test-unit test-oracle test-notebooks test-browser assets all-assets notebooks bench lint clean
+.PHONY: lab test test-unit test-oracle test-notebooks test-disturbed test-browser assets all-assets notebooks bench lint clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := lab
 
@@ -73,6 +74,11 @@ test-oracle: $(VENV)/.test assets
 # A worker takes whole notebooks, as the cells of one share a kernel; on a GPU machine they are still compared on the CPU.
 test-notebooks: $(VENV)/.test assets
 	$(call stage,notebooks,CUDA_VISIBLE_DEVICES= $(PYTEST) --dist loadfile $(NBVAL) --nbval-sanitize-with tools/nbval_sanitize.cfg --nbval-cell-timeout 240 --durations 5 notebooks/*.ipynb)
+
+# The same, as on another processor: trained models start with disturbed weights (tools/disturbed_start.py). Not in CI.
+test-disturbed: export PYTHONSTARTUP = $(CURDIR)/tools/disturbed_start.py
+test-disturbed: export ARLAB_DISTURB = $(SEED)
+test-disturbed: test-notebooks
 
 test-browser: $(VENV)/.test assets
 	$(call stage,browser,$(PYTEST) --dist loadfile tests/browser)
